@@ -1,0 +1,49 @@
+// The key of a winner: an ordered list of named fields with one canonical text. It holds everything that can change
+// which config is fastest.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "contract/config.h"
+
+namespace mxfp4 {
+
+// Raise when timing changes in a way that could change a winner.
+inline constexpr int kMeasuringPolicy = 1;
+
+// Rows that share a winner: 0 and 1, then powers of two with one step between (1 2 3 4 6 8 12 16 24 ...). The one mapper that
+// tuner and dispatcher both use; returns the bucket's upper bound.
+std::int64_t rows_bucket(std::int64_t rows);
+
+struct Key {
+    // device
+    std::string device;         // name
+    int sm_count = 0;
+    std::int64_t memory_gib = 0;
+    // code
+    std::string compiler;       // NVRTC build; host: compiler and target
+    std::string kernel_hash;    // of the winner's variant text; not part of lookup (see same_problem)
+    int measuring_policy = kMeasuringPolicy;
+    // weight
+    Layout layout = Layout::native;
+    int layout_version = 1;
+    int scale_warps = 0;
+    ScaleClass scale_class = ScaleClass::folded;
+    std::int64_t experts = 0, n = 0, k = 0;
+    // problem
+    std::int64_t groups = 0, rows = 0;  // rows: a bucket's upper bound
+    bool x_aligned = true, y_aligned = true;
+    std::string prologue = "none", epilogue = "none";
+
+    std::vector<std::pair<std::string, std::string>> fields() const;  // in canonical order
+    std::string text() const;                                        // "device=...;sm_count=132;..." (values percent-escaped)
+    static Key parse(std::string_view text);                         // throws Error invalid_argument
+    std::string hash() const;                                        // 16 hex digits of the text's sha256
+    bool operator==(const Key&) const = default;
+};
+
+}  // namespace mxfp4

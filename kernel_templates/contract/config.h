@@ -1,0 +1,213 @@
+// A kernel's tuning parameters, and the one function that says which of them may go together.
+// The tuner asks check(), the kernels static_assert it, mxfp4-cache prints its answer.
+#pragma once
+
+#include "contract/layout.h"
+
+namespace mxfp4 {
+
+// Reaches the disk: do not renumber.
+enum class Variant : u8 { naive = 0, mma = 1, wgmma_ss = 2, wgmma_rs = 3, host = 4 };
+
+// Free parameters of one specialised kernel. m = rows (tokens), n = outputs, k = reduction.
+struct KernelConfig {
+    Variant variant = Variant::naive;
+    Layout layout = Layout::native;
+    int block_m = 64;     // most rows of a tile; wgmma kernels use as few (a multiple of 8) as a tile has
+    int block_n = 64;     // outputs of a tile
+    int block_k = 64;     // k of a pipeline stage
+    int num_warps = 1;    // of a thread block; wgmma: 4 producer warps + 4 a consumer warpgroup. host: threads
+    int stages = 1;       // pipeline depth
+    int split_k = 1;      // 1: whole tiles. s >= 2: each tile in s ranges of k. 0: stream-k, the work spread evenly over the grid
+    int ctas_per_sm = 1;  // of the persistent grid
+    int simd = 0;         // host only: 1 = vector code
+    constexpr bool operator==(const KernelConfig&) const = default;
+};
+
+// What check() needs to know of a problem; everything in elements.
+struct ProblemShape {
+    i64 experts = 0, n = 0, k = 0;
+    i64 rows = 0;          // upper bound
+    i64 groups = 0;        // 0 = experts
+    bool x_aligned = true;  // x and its row stride are multiples of 16 bytes
+    bool y_aligned = true;  // y and its row stride are multiples of 16 bytes
+};
+
+struct DeviceLimits {
+    int sm_count = 132;
+    int shared_bytes_per_block = 232448;  // 227 KiB, the opt-in maximum of sm_90
+    int shared_bytes_per_sm = 233472;     // 228 KiB, 1 KiB of it reserved for each block
+    int registers_per_sm = 65536;
+    i64 workspace_bytes = 256ll << 20;  // the most scratch a split-k config may ask for
+};
+
+enum class Reject : u8 {
+    none,
+    layout_not_admissible,     // this kernel does not read this layout
+    scale_warps_not_power_of_two,
+    block_m_not_supported,
+    block_n_not_supported,
+    block_k_not_multiple_of_64,
+    num_warps_not_supported,
+    stages_not_supported,
+    split_k_not_supported,
+    too_many_registers,
+    too_much_shared_memory,
+    too_much_workspace,
+    shape_not_supported,       // N, K, E or rows that the format does not allow
+    simd_not_supported,
+};
+
+constexpr const char* reject_text(Reject r) {
+    switch (r) {
+        case Reject::none: return "admissible";
+        case Reject::layout_not_admissible: return "the kernel does not read this layout";
+        case Reject::scale_warps_not_power_of_two: return "the scale swizzle's num_warps is not a power of two";
+        case Reject::block_m_not_supported: return "BLOCK_M is not one that the kernel supports";
+        case Reject::block_n_not_supported: return "BLOCK_N is not one that the kernel supports";
+        case Reject::block_k_not_multiple_of_64: return "BLOCK_K is not a multiple of 64";
+        case Reject::num_warps_not_supported: return "num_warps is not one that the kernel supports";
+        case Reject::stages_not_supported: return "stages is not one that the kernel supports";
+        case Reject::split_k_not_supported: return "split_k is not one that the kernel supports";
+        case Reject::too_many_registers: return "accumulators and fragments exceed the register file";
+        case Reject::too_much_shared_memory: return "the pipeline exceeds the shared memory of a block";
+        case Reject::too_much_workspace: return "split-k partial sums exceed the workspace limit";
+        case Reject::shape_not_supported: return "N, K, E or rows is outside what the format allows";
+        case Reject::simd_not_supported: return "simd is for the host backend alone";
+    }
+    return "unknown";
+}
+
+// Swizzle constraints of a stored scale layout (layout-contract.md). whole_tiles: the kernel unswizzles whole scale
+// tiles; the kernels of this project read through the index maps and pass false.
+constexpr Reject check_scale_swizzle(int scale_warps, int block_n, int block_k, bool whole_tiles) {
+    if (!is_power_of_two(scale_warps)) return Reject::scale_warps_not_power_of_two;
+    if (block_n % (whole_tiles ? scale_align_m(scale_warps) : 16) != 0) return Reject::block_n_not_supported;
+    if (block_k % 64 != 0) return Reject::block_k_not_multiple_of_64;
+    return Reject::none;
+}
+
+constexpr bool is_wgmma(Variant v) { return v == Variant::wgmma_ss || v == Variant::wgmma_rs; }
+inline constexpr int kProducerWarps = 4;  // of the wgmma kernels
+constexpr int consumer_warpgroups(const KernelConfig& c) { return (c.num_warps - kProducerWarps) / 4; }
+constexpr int slabs_per_warpgroup(const KernelConfig& c) { return c.block_n / (kSlabRows * consumer_warpgroups(c)); }
+// Registers that setmaxnreg leaves a consumer thread (a power-of-two-free table: 65536 registers over the warpgroups).
+constexpr int consumer_registers(const KernelConfig& c) {
+    const int per_block = 65536 / c.ctas_per_sm / 128;  // registers a thread of one warpgroup could have, if it were alone
+    const int left = (per_block - 40) / consumer_warpgroups(c) / 8 * 8;
+    return left < 240 ? left : 240;
+}
+
+inline constexpr int kBarrierBytes = 1024;        // barriers and tile descriptors, an upper bound
+inline constexpr int kStoreTileBytes = 8192;      // a consumer warpgroup's staging of 32 rows x 64 outputs, bf16 (or fp32)
+
+// Dynamic shared memory of a block; the kernel asserts that its struct fits.
+constexpr i64 shared_bytes(const KernelConfig& c) {
+    if (!is_wgmma(c.variant)) {
+        if (c.variant == Variant::host) return 0;
+        return i64(c.stages) * c.block_m * (c.block_k + 8) * 2;
+    }
+    const i64 x = i64(c.block_m) * c.block_k * 2;
+    const i64 w = c.variant == Variant::wgmma_rs ? i64(c.block_n) * c.block_k * 17 / 32 : i64(c.block_n) * c.block_k * 2;
+    return 1024 + c.stages * (x + w) + consumer_warpgroups(c) * kStoreTileBytes + kBarrierBytes;
+}
+
+// Upper bound of the tiles of a problem: the histogram is known on the device only.
+constexpr i64 max_tiles(const KernelConfig& c, const ProblemShape& s) {
+    const i64 groups = s.groups ? s.groups : s.experts;
+    const i64 row_tiles = (s.rows < groups ? s.rows : groups) + s.rows / c.block_m;
+    return row_tiles * ceil_div(s.n, c.block_n);
+}
+// Split-k scratch: a counter and an fp32 tile for each range of work (stream-k: two for each thread block of the grid).
+inline constexpr i64 kWorkspaceAlign = 1024;
+constexpr i64 work_ranges(const KernelConfig& c, const ProblemShape& s, int sm_count) {
+    return c.split_k == 0 ? i64(sm_count) * c.ctas_per_sm : max_tiles(c, s) * c.split_k;
+}
+constexpr i64 workspace_counter_bytes(const KernelConfig& c, const ProblemShape& s, int sm_count) {
+    return c.split_k == 1 ? 0 : round_up(work_ranges(c, s, sm_count) * 4, kWorkspaceAlign);
+}
+constexpr i64 workspace_bytes(const KernelConfig& c, const ProblemShape& s, int sm_count) {
+    if (c.split_k == 1) return 0;
+    return workspace_counter_bytes(c, s, sm_count) + work_ranges(c, s, sm_count) * 2 * c.block_m * c.block_n * 4;
+}
+
+constexpr Reject check_wgmma(const KernelConfig& c) {
+    if (c.variant == Variant::wgmma_rs && c.layout == Layout::blocks) return Reject::layout_not_admissible;
+    if (c.block_m < 8 || c.block_m > 256 || c.block_m % 8 != 0) return Reject::block_m_not_supported;
+    if (c.num_warps < 8 || c.num_warps > 20 || c.num_warps % 4 != 0) return Reject::num_warps_not_supported;
+    const int warpgroups = consumer_warpgroups(c);
+    if (c.block_n % (kSlabRows * warpgroups) != 0 || c.block_n < kSlabRows * warpgroups || slabs_per_warpgroup(c) > 4)
+        return Reject::block_n_not_supported;
+    if (c.block_k < 64 || c.block_k > 512) return Reject::block_k_not_multiple_of_64;
+    if (c.stages < 2 || c.stages > 16) return Reject::stages_not_supported;
+    if (c.ctas_per_sm < 1 || c.ctas_per_sm > 4 || c.num_warps * c.ctas_per_sm > 64) return Reject::num_warps_not_supported;
+    const int accumulators = slabs_per_warpgroup(c) * c.block_m / 2;
+    if (accumulators + 56 > consumer_registers(c)) return Reject::too_many_registers;
+    return Reject::none;
+}
+
+constexpr Reject check_mma(const KernelConfig& c) {
+    if (c.ctas_per_sm != 1) return Reject::num_warps_not_supported;
+    if (c.variant == Variant::naive) {
+        if (c.num_warps != 1) return Reject::num_warps_not_supported;
+        if (c.block_m != 64) return Reject::block_m_not_supported;
+        if (c.block_n != 64) return Reject::block_n_not_supported;
+        if (c.block_k != 64) return Reject::block_k_not_multiple_of_64;
+        if (c.stages != 1) return Reject::stages_not_supported;
+        return c.split_k == 1 ? Reject::none : Reject::split_k_not_supported;
+    }
+    if (c.block_m != 8 && c.block_m != 16 && c.block_m != 32 && c.block_m != 64) return Reject::block_m_not_supported;
+    if (c.num_warps < 1 || c.num_warps > 16 || !is_power_of_two(c.num_warps)) return Reject::num_warps_not_supported;
+    if (c.block_n < 16 || c.block_n > 256 || c.block_n % 16 != 0) return Reject::block_n_not_supported;
+    if ((c.block_n / 16) % c.num_warps != 0 || c.block_n / 16 / c.num_warps > 4) return Reject::block_n_not_supported;
+    if (c.block_m / 8 * (c.block_n / 16 / c.num_warps) * 4 > 128) return Reject::too_many_registers;
+    if (c.block_k < 64 || c.block_k > 256) return Reject::block_k_not_multiple_of_64;
+    if (c.stages < 2 || c.stages > 8) return Reject::stages_not_supported;
+    return c.split_k == 1 ? Reject::none : Reject::split_k_not_supported;
+}
+
+constexpr Reject check_host(const KernelConfig& c) {
+    if (c.num_warps < 1 || c.num_warps > 1024) return Reject::num_warps_not_supported;
+    if (c.block_m < 1 || c.block_m > 256) return Reject::block_m_not_supported;
+    if (c.block_n < 64 || c.block_n > 4096 || c.block_n % 64 != 0) return Reject::block_n_not_supported;
+    if (c.block_k < 64 || c.block_k > (1 << 20)) return Reject::block_k_not_multiple_of_64;
+    if (c.stages != 1) return Reject::stages_not_supported;
+    if (c.simd != 0 && c.simd != 1) return Reject::simd_not_supported;
+    return c.split_k == 1 ? Reject::none : Reject::split_k_not_supported;
+}
+
+// What the kernel text itself demands: no shape, no device.
+constexpr Reject check(const KernelConfig& c, const WeightsFormat& f) {
+    if (c.layout != f.layout) return Reject::layout_not_admissible;
+    if (f.layout != Layout::native) {
+        const Reject swizzle = check_scale_swizzle(f.scale_warps, c.block_n, c.block_k, /*whole_tiles=*/false);
+        if (swizzle != Reject::none) return swizzle;
+    }
+    if (c.block_k % 64 != 0) return Reject::block_k_not_multiple_of_64;
+    if (c.split_k < 0 || c.split_k > 64) return Reject::split_k_not_supported;
+    if (c.variant == Variant::host) return check_host(c);
+    if (c.simd != 0) return Reject::simd_not_supported;
+    const Reject own = is_wgmma(c.variant) ? check_wgmma(c) : check_mma(c);
+    if (own != Reject::none) return own;
+    if (shared_bytes(c) > DeviceLimits{}.shared_bytes_per_block) return Reject::too_much_shared_memory;
+    return Reject::none;
+}
+
+constexpr Reject check_shape(const ProblemShape& s) {
+    const bool ok = s.experts > 0 && s.n > 0 && s.k > 0 && s.k % kBlockElements == 0 && s.rows >= 0 && s.groups >= 0 &&
+                    s.experts < (1ll << 31) && s.n < (1ll << 31) && s.k < (1ll << 31) && s.rows < (1ll << 31) &&
+                    s.groups < (1ll << 31);
+    return ok ? Reject::none : Reject::shape_not_supported;
+}
+
+constexpr Reject check(const KernelConfig& c, const WeightsFormat& f, const ProblemShape& s, const DeviceLimits& d) {
+    if (const Reject r = check_shape(s); r != Reject::none) return r;
+    if (const Reject r = check(c, f); r != Reject::none) return r;
+    if (c.variant == Variant::host) return Reject::none;
+    if (shared_bytes(c) > d.shared_bytes_per_block) return Reject::too_much_shared_memory;
+    if ((shared_bytes(c) + 1024) * c.ctas_per_sm > d.shared_bytes_per_sm) return Reject::too_much_shared_memory;
+    if (workspace_bytes(c, s, d.sm_count) > d.workspace_bytes) return Reject::too_much_workspace;
+    return Reject::none;
+}
+
+}  // namespace mxfp4
