@@ -32,7 +32,7 @@ __device__ inline void consume(const MatmulArguments& arguments, Shared<kConfig>
                 multiply.template operator()<kN>(work, position, d);
             else
                 ring.release(position);  // the stage that brought the item has nothing else in it
-            if (!work.whole() && !epilogue.template reduce<kN, kSlabs>(work, d)) return;
+            if (kConfig.split_k != 1 && !work.whole() && !epilogue.template reduce<kN, kSlabs>(work, d)) return;
             const float scale = arguments.expert_scale && work.expert >= 0 ? arguments.expert_scale[work.expert] : 1.0f;
 #pragma unroll
             for (int s = 0; s < kSlabs; ++s)

@@ -90,22 +90,46 @@ struct Ring {
     }
 };
 
-// The part of a row of x that a 16-byte piece may read, and rows beyond the tile are left as they are: each row of x
-// reaches one column of the accumulators alone, and those columns are not stored. k beyond K becomes zero.
+// A tile of x in global memory. Rows beyond the tile are left as they are in shared memory: each row of x reaches one column
+// of the accumulators alone, and those columns are not stored. k beyond K becomes zero.
 struct XTile {
     const u8* first;  // row 0 of the tile, k = 0
     i64 stride_bytes;
     int rows, k;
     bool aligned;
 
-    // 16 bytes: 8 k from `at` of row `row`, to shared memory. Asynchronous where x is aligned.
+    // 16 bytes, 8 k from `at` of row `row`, to shared memory. Asynchronous where x is aligned.
     __device__ void load_piece(u32 to, int row, int at) const {
         const u8* from = first + row * stride_bytes + i64(at) * 2;
-        const int valid = k - at;
+        if (aligned)
+            ptx::cp_async16(to, k > at ? from : first, valid_bytes(at));
+        else
+            copy_elements(to, from, k - at);
+    }
+    // 64 k of every row, under the XOR swizzle: piece p of row r lies at p ^ (r & 7). All producer threads take part: eight
+    // for a row, 16 rows at a time, so that a thread's place in its rows never changes.
+    template <int kMostRows>
+    __device__ void load_chunk(u32 to, int chunk, int thread) const {
+        const int piece = thread & 7, row0 = thread >> 3, at = chunk * kChunkK + piece * 8;
+        const u8* from = first + row0 * stride_bytes + (k > at ? at * 2 : 0);
+        to += row0 * 128 + ((piece ^ (row0 & 7)) << 4);
         if (aligned) {
-            ptx::cp_async16(to, valid > 0 ? from : first, valid >= 8 ? 16 : valid > 0 ? valid * 2 : 0);
-            return;
+            const int valid = valid_bytes(at);
+#pragma unroll
+            for (int row = 0; row < kMostRows; row += 16)
+                if (row0 + row < rows) ptx::cp_async16(to + row * 128, from + row * stride_bytes, valid);
+        } else {
+#pragma unroll 1
+            for (int row = 0; row < rows - row0; row += 16) copy_elements(to + row * 128, from + row * stride_bytes, k - at);
         }
+    }
+
+  private:
+    __device__ int valid_bytes(int at) const {
+        const int valid = (k - at) * 2;
+        return valid < 0 ? 0 : valid < 16 ? valid : 16;
+    }
+    __device__ static void copy_elements(u32 to, const u8* from, int valid) {
         u32 pair[4];
         for (int i = 0; i < 4; ++i) {
             const u32 lo = 2 * i < valid ? ptx::load_u16(from + 4 * i) : 0;
@@ -113,12 +137,6 @@ struct XTile {
             pair[i] = lo | hi << 16;
         }
         ptx::store_shared16(to, {pair[0], pair[1], pair[2], pair[3]});
-    }
-    // 64 k of every row, under the XOR swizzle: piece p of row r lies at p ^ (r & 7). All producer threads take part.
-    __device__ void load_chunk(u32 to, int chunk, int thread) const {
-        const int piece = thread & 7;
-        for (int row = thread >> 3; row < rows; row += kProducerWarps * 4)
-            load_piece(to + row * 128 + ((piece ^ (row & 7)) << 4), row, chunk * kChunkK + piece * 8);
     }
 };
 

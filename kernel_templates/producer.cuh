@@ -43,7 +43,7 @@ class Producer {
             const int chunks = work.chunk_end - chunk < kChunks ? work.chunk_end - chunk : kChunks;
             copy_weights(work, chunk, chunks, position_.stage, thread);
             for (int c = 0; c < chunks; ++c)
-                x.load_chunk(ptx::shared_address(ring_.shared.x[position_.stage][c]), chunk + c, thread);
+                x.template load_chunk<kConfig.block_m>(ptx::shared_address(ring_.shared.x[position_.stage][c]), chunk + c, thread);
             ring_.arrive_x(position_.stage, x.aligned);
             if constexpr (Ring<kConfig>::kStoredWeights) ring_.arrive_stored(position_.stage);
             position_.advance();
