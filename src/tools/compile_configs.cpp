@@ -25,7 +25,9 @@ struct Arguments {
 
 CompileJob job_of(const std::string& text, const Arguments& arguments) {
     const KernelConfig config = parse_config(text);
-    return {config, {config.layout, config.layout == Layout::native ? 0 : arguments.scale_warps, parse_scale_class(arguments.scale_class)}};
+    return {config,
+            {config.layout, config.layout == Layout::native ? 0 : arguments.scale_warps,
+             parse_scale_class(arguments.scale_class)}};
 }
 
 std::vector<CompileJob> jobs_of(const Arguments& arguments) {
@@ -43,11 +45,13 @@ std::vector<CompileJob> jobs_of(const Arguments& arguments) {
     return jobs;
 }
 
-std::string name_of(const CompileJob& job) { return fmt::format("{} {}", to_text(job.config), to_string(job.format.scale_class)); }
+std::string name_of(const CompileJob& job) {
+    return fmt::format("{} {}", to_text(job.config), to_string(job.format.scale_class));
+}
 
 void print_row(const CompileJob& job, const CompileReport& report) {
-    fmt::print("{:<60} {:>4} {:>6} {:>7} {:>4} {:>7.0f}\n", name_of(job), report.registers, report.spill_bytes, report.shared_bytes,
-               report.warnings.size(), report.compile_ms);
+    fmt::print("{:<60} {:>4} {:>6} {:>7} {:>4} {:>7.0f}\n", name_of(job), report.registers, report.spill_bytes,
+               report.shared_bytes, report.warnings.size(), report.compile_ms);
 }
 
 void print_problems(const CompileJob& job, const CompileReport& report) {
@@ -65,7 +69,8 @@ int run(const Arguments& arguments) {
     Jit jit(options);
     const std::vector<CompileJob> jobs = jobs_of(arguments);
     if (!arguments.quiet) fmt::print(stderr, "{} kernels, {}\n", jobs.size(), jit.compiler_build());
-    if (!arguments.json) fmt::print("{:<60} {:>4} {:>6} {:>7} {:>4} {:>7}\n", "config", "regs", "spills", "shared", "warn", "ms");
+    if (!arguments.json)
+        fmt::print("{:<60} {:>4} {:>6} {:>7} {:>4} {:>7}\n", "config", "regs", "spills", "shared", "warn", "ms");
     int bad = 0;
     compile_many(jit, jobs, arguments.threads, [&](std::size_t i, const CompileReport& report) {
         bad += !report.rejected.empty() || report.spill_bytes > 0;
@@ -85,13 +90,15 @@ int run(const Arguments& arguments) {
 
 int main(int argc, char** argv) {
     Arguments arguments;
-    CLI::App app{"Compiles kernel configs with NVRTC; no GPU is needed. Exit 1 if one is rejected or spills.", "mxfp4-compile"};
+    CLI::App app{"Compiles kernel configs with NVRTC; no GPU is needed. Exit 1 if one is rejected or spills.",
+                 "mxfp4-compile"};
     app.set_version_flag("--version", mxfp4::version());
     app.add_option("configs", arguments.configs, "config texts, like 'wgmma_rs/native bm64 bn256 bk128 w12 s4 k2'");
     app.add_option("--file", arguments.file, "a config text a line; - is stdin");
     app.add_flag("--sample", arguments.sample, "the fixed sample and every default config");
     app.add_option("--scale-class", arguments.scale_class, "folded, rebased or plain")->capture_default_str();
-    app.add_option("--scale-warps", arguments.scale_warps, "of the scale swizzle (hopper, blocks)")->capture_default_str();
+    app.add_option("--scale-warps", arguments.scale_warps, "of the scale swizzle (hopper, blocks)")
+        ->capture_default_str();
     app.add_option("--threads", arguments.threads, "0: one a core")->capture_default_str();
     app.add_option("--images", arguments.images, "folder that keeps the images");
     app.add_option("--nvrtc", arguments.nvrtc, "libnvrtc, or a folder of it");
