@@ -62,12 +62,11 @@ __device__ inline void run_mma(const MatmulArguments& arguments) {
     Scheduler<kConfig> scheduler(arguments);
     Work work;
     while (scheduler.next(work)) {
-        float d[Kernel::kGroups][kConfig.block_m / 8][4] = {};
+        float d[Kernel::kGroups][kConfig.block_m / 8][4];
+        clear<kConfig>(d);
         if (work.expert >= 0) kernel.multiply(work, d);
-#pragma unroll
-        for (int f = 0; f < Kernel::kGroups; ++f)
-            store_accumulators<kConfig>(arguments, work, work.n + (ptx::warp_id() * Kernel::kGroups + f) * 16, d[f],
-                                        scale_of_expert(arguments, work.expert));
+        store_accumulators<kConfig>(arguments, work, work.n + ptx::warp_id() * Kernel::kGroups * 16, d,
+                                    scale_of_expert(arguments, work.expert));
     }
 }
 

@@ -14,7 +14,8 @@ __device__ inline void run_naive(const MatmulArguments& arguments) {
     Scheduler<kConfig> scheduler(arguments);
     Work work;
     while (scheduler.next(work)) {
-        float d[kGroups][kConfig.block_m / 8][4] = {};
+        float d[kGroups][kConfig.block_m / 8][4];
+        clear<kConfig>(d);
         const XTile x = x_tile(arguments, work.row, work.rows);
         if (work.expert >= 0) {
             const auto reader = weight_reader<kFormat>(arguments, work.expert);
@@ -30,9 +31,7 @@ __device__ inline void run_naive(const MatmulArguments& arguments) {
                 __syncwarp();
             }
         }
-#pragma unroll
-        for (int f = 0; f < kGroups; ++f)
-            store_accumulators<kConfig>(arguments, work, work.n + f * 16, d[f], scale_of_expert(arguments, work.expert));
+        store_accumulators<kConfig>(arguments, work, work.n, d, scale_of_expert(arguments, work.expert));
     }
 }
 

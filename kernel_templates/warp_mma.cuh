@@ -27,6 +27,16 @@ struct PaddedX {
     }
 };
 
+template <KernelConfig kConfig, int kGroups>
+__device__ inline void clear(float (&d)[kGroups][kConfig.block_m / 8][4]) {
+#pragma unroll
+    for (int f = 0; f < kGroups; ++f)
+#pragma unroll
+        for (int j = 0; j < kConfig.block_m / 8; ++j)
+#pragma unroll
+            for (int i = 0; i < 4; ++i) d[f][j][i] = 0;
+}
+
 // The words and scales of kGroups row groups of 16 outputs, one 64-k chunk. Row groups beyond N are read as zero.
 template <WeightsFormat kFormat, int kGroups>
 __device__ inline void load_weights(const WeightReader<kFormat>& reader, int row_group, int chunk, ptx::Word4 (&words)[kGroups],
@@ -61,19 +71,22 @@ __device__ inline void multiply_chunk(const WeightReader<kFormat>& reader, const
     }
 }
 
-// A lane holds outputs g and g + 8 of rows 2t and 2t + 1 of each 8 x 8 block.
-template <KernelConfig kConfig>
-__device__ inline void store_accumulators(const MatmulArguments& a, const Work& work, int n, const float (&d)[kConfig.block_m / 8][4],
-                                          float scale) {
+// A lane holds outputs g and g + 8 of rows 2t and 2t + 1 of each 8 x 8 block. A template recursion over the row groups: the
+// compiler leaves a loop of this size rolled, and the accumulators then live in local memory.
+template <KernelConfig kConfig, int kGroup = 0, int kGroups>
+__device__ inline void store_accumulators(const MatmulArguments& a, const Work& work, int n,
+                                          const float (&d)[kGroups][kConfig.block_m / 8][4], float scale) {
     const int lane = ptx::lane_id();
 #pragma unroll
     for (int j = 0; j < kConfig.block_m / 8; ++j)
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
-            const int row = j * 8 + (lane & 3) * 2 + (i & 1), output = n + (lane >> 2) + (i >> 1) * 8;
+            const int row = j * 8 + (lane & 3) * 2 + (i & 1), output = n + kGroup * 16 + (lane >> 2) + (i >> 1) * 8;
             if (row < work.rows && output < a.n)
-                static_cast<u16*>(a.y)[(i64(work.row) + row) * a.y_stride + output] = u16(ptx::pack_bf16x2(d[j][i] * scale, 0));
+                static_cast<u16*>(a.y)[(i64(work.row) + row) * a.y_stride + output] =
+                    u16(ptx::pack_bf16x2(d[kGroup][j][i] * scale, 0));
         }
+    if constexpr (kGroup + 1 < kGroups) store_accumulators<kConfig, kGroup + 1>(a, work, n, d, scale);
 }
 
 __device__ inline float scale_of_expert(const MatmulArguments& a, int expert) {

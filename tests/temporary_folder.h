@@ -1,7 +1,5 @@
-// A folder that goes away with the test.
+// A folder of a test's own, removed with all that is in it.
 #pragma once
-
-#include <unistd.h>
 
 #include <cstdlib>
 #include <filesystem>
@@ -15,7 +13,7 @@ class TemporaryFolder {
   public:
     TemporaryFolder() {
         std::string name = (std::filesystem::temp_directory_path() / "mxfp4-test-XXXXXX").string();
-        if (!mkdtemp(name.data())) throw std::runtime_error("no temporary folder");
+        if (!mkdtemp(name.data())) throw std::runtime_error("cannot make " + name);
         path_ = name;
     }
     TemporaryFolder(const TemporaryFolder&) = delete;
@@ -24,7 +22,9 @@ class TemporaryFolder {
         std::error_code ignored;
         std::filesystem::remove_all(path_, ignored);
     }
+
     const std::filesystem::path& path() const { return path_; }
+    std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
     std::filesystem::path write(const std::string& name, const std::string& text) const {
         const auto path = path_ / name;
         std::filesystem::create_directories(path.parent_path());
