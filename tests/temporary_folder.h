@@ -1,5 +1,7 @@
-// A folder of a test's own, removed with all that is in it.
+// A folder that goes away with the test.
 #pragma once
+
+#include <unistd.h>
 
 #include <cstdlib>
 #include <filesystem>
@@ -13,7 +15,7 @@ class TemporaryFolder {
   public:
     TemporaryFolder() {
         std::string name = (std::filesystem::temp_directory_path() / "mxfp4-test-XXXXXX").string();
-        if (!mkdtemp(name.data())) throw std::runtime_error("cannot make " + name);
+        if (!mkdtemp(name.data())) throw std::runtime_error("no temporary folder");
         path_ = name;
     }
     TemporaryFolder(const TemporaryFolder&) = delete;
@@ -22,7 +24,6 @@ class TemporaryFolder {
         std::error_code ignored;
         std::filesystem::remove_all(path_, ignored);
     }
-
     const std::filesystem::path& path() const { return path_; }
     std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
     std::filesystem::path write(const std::string& name, const std::string& text) const {
