@@ -10,7 +10,7 @@
 
 #include "backends/cuda/compile_many.h"
 #include "core/config_text.h"
-#include "nvrtc_of_environment.h"
+#include "tools/nvrtc_of_environment.h"
 #include "temporary_folder.h"
 
 using namespace mxfp4;
