@@ -19,7 +19,7 @@ __device__ inline void consume(const MatmulArguments& arguments, Shared<kConfig>
     const Ring<kConfig> ring{shared};
     const Epilogue<kConfig> epilogue{arguments, shared, warpgroup};
     for (;;) {
-        ring.wait(position);
+        ptx::mbarrier_wait(ring.full(position.stage), position.parity);
         const Work work = shared.work[position.stage];
         if (work.rows == 0) break;
         with_tile_rows<kConfig.block_m>(work.tile_m, [&]<int kN>() {
@@ -47,7 +47,7 @@ __device__ inline void run_warp_specialised(const MatmulArguments& arguments) {
     extern __shared__ u8 dynamic_shared[];
     auto& shared = *reinterpret_cast<Shared<kConfig>*>((reinterpret_cast<u64>(dynamic_shared) + 1023) & ~u64(1023));
     const Kernel kernel{arguments, shared, {shared}};
-    kernel.ring.init();
+    kernel.ring.init(Kernel::threads_arrive(arguments));
     if (threadIdx.x >= kProducerWarps * 32) {
         ptx::setmaxnreg_inc<consumer_registers(kConfig)>();
         kernel.consume(int(threadIdx.x) / 128 - 1);

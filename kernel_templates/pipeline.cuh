@@ -42,51 +42,31 @@ struct Shared {
     u32 last_arriver[kWarpgroups];
 };
 
-// Barriers of the ring. Full: each producer thread's copies have landed; each has stored its decoded weights (wgmma_ss) or the
-// first thread has written the work item and announced the bulk copies (wgmma_rs). Empty: each consumer warpgroup is done.
+// Barriers of the ring. Full: the first producer thread has written the work item and announced what the copy engine brings,
+// and, where the threads themselves copy or store something, each of them has. Empty: each consumer warpgroup is done.
 template <KernelConfig kConfig>
 struct Ring {
     using Position = RingPosition<kConfig.stages>;
-    static constexpr bool kStoredWeights = kConfig.variant == Variant::wgmma_ss;
 
     Shared<kConfig>& shared;
 
     __device__ u32 full(int stage) const { return ptx::shared_address(&shared.full[stage]); }
     __device__ u32 empty(int stage) const { return ptx::shared_address(&shared.empty[stage]); }
 
-    // A producer thread has issued all its copies (or has stored) x for the stage.
-    __device__ void arrive_x(int stage, bool copied) const {
-        if (copied) {
-            ptx::cp_async_arrive(full(stage));
-        } else {
-            ptx::cp_async_wait<0>();  // weights may come by cp.async even where x does not
-            arrive_stored(stage);
-        }
-    }
-    __device__ void arrive_stored(int stage) const {
-        ptx::fence_proxy_async();
-        ptx::mbarrier_arrive(full(stage));
-    }
-    // A consumer waits for the stage; what cp.async wrote becomes visible to WGMMA.
-    __device__ void wait(const Position& position) const {
-        ptx::mbarrier_wait(full(position.stage), position.parity);
-        ptx::fence_proxy_async();
-    }
-    // A consumer warpgroup is done with the stage.
-    __device__ void release(Position& position) const {
-        if ((threadIdx.x & 127) == 0) ptx::mbarrier_arrive(empty(position.stage));
-        position.advance();
-    }
-
-    __device__ void init() const {
+    __device__ void init(bool threads_arrive) const {
         if (threadIdx.x == 0) {
             for (int stage = 0; stage < kConfig.stages; ++stage) {
-                ptx::mbarrier_init(full(stage), kProducerWarps * 32 * (kStoredWeights ? 2 : 1) + (kStoredWeights ? 0 : 1));
+                ptx::mbarrier_init(full(stage), 1 + (threads_arrive ? kProducerWarps * 32 : 0));
                 ptx::mbarrier_init(empty(stage), consumer_warpgroups(kConfig));
             }
             ptx::fence_mbarrier_init();
         }
         __syncthreads();
+    }
+    // A consumer warpgroup is done with the stage.
+    __device__ void release(Position& position) const {
+        if ((threadIdx.x & 127) == 0) ptx::mbarrier_arrive(empty(position.stage));
+        position.advance();
     }
 };
 
@@ -106,22 +86,12 @@ struct XTile {
         else
             copy_elements(to, from, k - at);
     }
-    // 64 k of every row, under the XOR swizzle: piece p of row r lies at p ^ (r & 7). All producer threads take part: eight
-    // for a row, 16 rows at a time, so that a thread's place in its rows never changes.
-    template <int kMostRows>
-    __device__ void load_chunk(u32 to, int chunk, int thread) const {
-        const int piece = thread & 7, row0 = thread >> 3, at = chunk * kChunkK + piece * 8;
-        const u8* from = first + row0 * stride_bytes + (k > at ? at * 2 : 0);
-        to += row0 * 128 + ((piece ^ (row0 & 7)) << 4);
-        if (aligned) {
-            const int valid = valid_bytes(at);
-#pragma unroll
-            for (int row = 0; row < kMostRows; row += 16)
-                if (row0 + row < rows) ptx::cp_async16(to + row * 128, from + row * stride_bytes, valid);
-        } else {
-#pragma unroll 1
-            for (int row = 0; row < rows - row0; row += 16) copy_elements(to + row * 128, from + row * stride_bytes, k - at);
-        }
+    // 64 k of every row, under the XOR swizzle (piece p of row r lies at p ^ (r & 7)), element by element: for an x that the
+    // copy engine cannot read. All producer threads take part.
+    __device__ void store_chunk(u32 to, int chunk, int thread) const {
+        const int piece = thread & 7, at = chunk * kChunkK + piece * 8;
+        for (int row = thread >> 3; row < rows; row += kProducerWarps * 4)
+            copy_elements(to + row * 128 + ((piece ^ (row & 7)) << 4), first + row * stride_bytes + i64(at) * 2, k - at);
     }
 
   private:
