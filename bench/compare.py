@@ -3,9 +3,10 @@
 
     bench/compare.py [--markdown] [--peers FILE] RESULTS...
 
-RESULTS are files that mxfp4-bench wrote. Printed for each GPU: over all shapes with so many tokens (geometric means), the
-time over the floor, and each peer's time over ours: 1.20x says that we are 1.2 times as fast. Peers' kernels were timed as
-ours are, by graph replay over cold weights; `floor` is the larger of bytes over copy bandwidth and flops over cuBLAS's rate.
+RESULTS are files that mxfp4-bench wrote; of several layouts of a shape the fastest counts. Printed for each GPU, over all
+shapes with so many tokens (geometric means): our time over the floor, and each peer's time over ours (1.20x: we take 1/1.2 of
+its time). The peers were timed as we are, by graph replay over cold weights. The floor is the larger of bytes over copy
+bandwidth and flops over cuBLAS's rate.
 """
 import argparse
 import collections
