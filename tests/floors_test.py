@@ -15,7 +15,7 @@ FLOORS = {
     'kernel_templates/': 3,
     'src/backends/': 4,
     'tuner/': 5, 'cache/': 5,
-    'src/dispatch/': 6,
+    'src/dispatcher/': 6, 'src/weights': 6,
     'src/tools/': 7, 'bench/': 7, 'examples/': 7,
 }
 FOLDERS = ['src', 'kernel_templates', 'tuner', 'cache', 'include', 'bench', 'examples']
