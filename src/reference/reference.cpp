@@ -5,20 +5,21 @@
 #include <cmath>
 #include <limits>
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
 #include "core/parallel.h"
 
 namespace mxfp4 {
 namespace {
 
 constexpr int kBlock = 32;  // weights that share a scale
-constexpr int kLanes = 16;  // independent fp32 sums, so that the compiler may use vectors
 
 // OCP MX, table of E2M1: sign, two exponent bits, one mantissa bit.
 constexpr float kE2m1[16] = {0.0f, 0.5f, 1.0f, 1.5f, 2.0f, 3.0f, 4.0f, 6.0f, -0.0f, -0.5f, -1.0f, -1.5f, -2.0f, -3.0f, -4.0f, -6.0f};
 
 double e8m0(std::uint8_t s) { return s == 255 ? std::numeric_limits<double>::quiet_NaN() : std::ldexp(1.0, int(s) - 127); }
-
-float bf16(std::uint16_t bits) { return std::bit_cast<float>(std::uint32_t(bits) << 16); }
 
 // Reads one row W[e, n, :] whatever its strides.
 class RowReader {
@@ -48,39 +49,38 @@ class RowReader {
     std::int64_t block_stride_[4], scale_stride_[3];
 };
 
-// The same text compiled for three instruction sets.
-[[gnu::always_inline]] inline float dot_any(const std::uint16_t* x, const float* codes, const double* scales, std::int64_t k) {
-    double total[kLanes] = {};
-    for (std::int64_t g = 0; g < k / kBlock; ++g) {
-        float sum[kLanes] = {};
-        for (int half = 0; half < kBlock; half += kLanes)
-            for (int i = 0; i < kLanes; ++i) sum[i] += bf16(x[g * kBlock + half + i]) * codes[g * kBlock + half + i];
-        for (int i = 0; i < kLanes; ++i) total[i] += scales[g] * double(sum[i]);
-    }
+using Dot = float (*)(const std::uint16_t* x, const float* codes, const double* scales, std::int64_t k);
+
+float dot_scalar(const std::uint16_t* x, const float* codes, const double* scales, std::int64_t k) {
     double y = 0;
-    for (double t : total) y += t;
+    for (std::int64_t g = 0; g < k / kBlock; ++g, x += kBlock, codes += kBlock) {
+        float sum = 0;
+        for (int i = 0; i < kBlock; ++i) sum += std::bit_cast<float>(std::uint32_t(x[i]) << 16) * codes[i];
+        y += scales[g] * double(sum);
+    }
     return float(y);
 }
 
-using Dot = float (*)(const std::uint16_t*, const float*, const double*, std::int64_t);
-
-float dot_scalar(const std::uint16_t* x, const float* codes, const double* scales, std::int64_t k) {
-    return dot_any(x, codes, scales, k);
-}
 #if defined(__x86_64__)
-[[gnu::target("avx2,fma"), gnu::optimize("O3")]]
+[[gnu::target("avx2,fma")]]
 float dot_avx2(const std::uint16_t* x, const float* codes, const double* scales, std::int64_t k) {
-    return dot_any(x, codes, scales, k);
+    const auto product = [&](int i, __m256 sum) __attribute__((target("avx2,fma"))) {
+        const __m256i bits = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x + i)));
+        return _mm256_fmadd_ps(_mm256_castsi256_ps(_mm256_slli_epi32(bits, 16)), _mm256_loadu_ps(codes + i), sum);
+    };
+    __m256d low = _mm256_setzero_pd(), high = low;
+    for (std::int64_t g = 0; g < k / kBlock; ++g, x += kBlock, codes += kBlock) {
+        const __m256 sum = product(24, product(16, product(8, product(0, _mm256_setzero_ps()))));
+        const __m256d scale = _mm256_set1_pd(scales[g]);
+        low = _mm256_fmadd_pd(scale, _mm256_cvtps_pd(_mm256_castps256_ps128(sum)), low);
+        high = _mm256_fmadd_pd(scale, _mm256_cvtps_pd(_mm256_extractf128_ps(sum, 1)), high);
+    }
+    alignas(32) double lanes[4];
+    _mm256_store_pd(lanes, _mm256_add_pd(low, high));
+    return float((lanes[0] + lanes[1]) + (lanes[2] + lanes[3]));
 }
-[[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512"), gnu::optimize("O3")]]
-float dot_avx512(const std::uint16_t* x, const float* codes, const double* scales, std::int64_t k) {
-    return dot_any(x, codes, scales, k);
-}
-Dot choose_dot() {
-    if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) return dot_avx512;
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return dot_avx2;
-    return dot_scalar;
-}
+
+Dot choose_dot() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? dot_avx2 : dot_scalar; }
 #else
 Dot choose_dot() { return dot_scalar; }
 #endif

@@ -9,12 +9,12 @@
 #include <thread>
 
 #include <fmt/format.h>
-#include <openssl/sha.h>
 
 #include "backends/backend.h"
 #include "backends/host/host_kernel.h"
 #include "backends/host/tile.h"
 #include "core/config_text.h"
+#include "core/sha256.h"
 
 namespace mxfp4 {
 namespace {
@@ -34,12 +34,6 @@ DeviceIdentity this_machine() {
     const std::int64_t gib = std::int64_t(1) << 30;
     const int cores = std::max(1, int(std::thread::hardware_concurrency()));
     return {cpu_name(), cores, (pages(_SC_PHYS_PAGES) + gib / 2) / gib * gib};
-}
-
-std::string sha256_hex(std::string_view text) {
-    unsigned char digest[SHA256_DIGEST_LENGTH];
-    SHA256(reinterpret_cast<const unsigned char*>(text.data()), text.size(), digest);
-    return fmt::format("{:02x}", fmt::join(digest, ""));
 }
 
 double quantile(const std::vector<double>& sorted, double q) {
