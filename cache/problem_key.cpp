@@ -2,6 +2,10 @@
 
 namespace mxfp4 {
 
+std::int64_t groups_bound(std::int64_t groups, std::int64_t experts) {
+    return groups == 0 || groups == experts ? experts : rows_bucket(groups);
+}
+
 Key problem_key(const Backend& backend, const WeightsFormat& format, int layout_version, const ProblemShape& shape) {
     constexpr std::int64_t kGib = std::int64_t(1) << 30;
     const DeviceIdentity& device = backend.identity();
@@ -17,7 +21,7 @@ Key problem_key(const Backend& backend, const WeightsFormat& format, int layout_
     key.experts = shape.experts;
     key.n = shape.n;
     key.k = shape.k;
-    key.groups = shape.groups ? shape.groups : shape.experts;
+    key.groups = groups_bound(shape.groups, shape.experts);
     key.rows = rows_bucket(shape.rows);
     key.x_aligned = shape.x_aligned;
     key.y_aligned = shape.y_aligned;

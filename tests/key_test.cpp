@@ -159,4 +159,8 @@ TEST_CASE("a problem's key names the device and the bucket of its rows") {
     CHECK(key.groups == 32);
     CHECK_FALSE(key.x_aligned);
     CHECK(key.y_aligned);
+    CHECK(groups_bound(32, 32) == 32);
+    CHECK(groups_bound(5, 32) == 6);
+    CHECK(groups_bound(33, 32) == 48);
+    CHECK(groups_bound(33, 33) == 33);
 }
