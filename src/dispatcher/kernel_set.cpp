@@ -8,6 +8,20 @@
 #include "core/config_text.h"
 
 namespace mxfp4 {
+namespace {
+
+// A kernel that does not compile now will not later; but memory, say, may be free again next time.
+bool will_never_load(const std::exception_ptr& failure) {
+    try {
+        std::rethrow_exception(failure);
+    } catch (const Error& error) {
+        return error.code() == ErrorCode::compile;
+    } catch (...) {
+        return false;
+    }
+}
+
+}  // namespace
 
 const LoadedKernel& KernelSet::get(const KernelConfig& config, const WeightsFormat& format, i64 rows, How how) {
     const std::string text = to_text(config);
@@ -30,10 +44,9 @@ const LoadedKernel& KernelSet::get(const KernelConfig& config, const WeightsForm
         loaded_.push_back(std::move(loaded));
         promise.set_value(loaded_.back().get());
         return *loaded_.back();
-    } catch (const Error& error) {
+    } catch (...) {
         promise.set_exception(std::current_exception());
-        // A kernel that does not compile will not; but memory, say, may be free again next time.
-        if (error.code() != ErrorCode::compile) {
+        if (!will_never_load(std::current_exception())) {
             const std::lock_guard lock(mutex_);
             futures_.erase(key);
         }
