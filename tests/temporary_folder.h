@@ -1,4 +1,4 @@
-// A folder of a test's own, removed with all that is in it.
+// A folder that goes away with the test.
 #pragma once
 
 #include <unistd.h>
@@ -15,7 +15,7 @@ class TemporaryFolder {
   public:
     TemporaryFolder() {
         std::string name = (std::filesystem::temp_directory_path() / "mxfp4-test-XXXXXX").string();
-        if (!mkdtemp(name.data())) throw std::runtime_error("cannot make " + name);
+        if (!mkdtemp(name.data())) throw std::runtime_error("no temporary folder");
         path_ = name;
     }
     TemporaryFolder(const TemporaryFolder&) = delete;
