@@ -13,10 +13,10 @@
 
 #include "backends/backend.h"
 #include "cache/cache.h"
+#include "cache/problem_key.h"
 #include "core/config_text.h"
 #include "dispatcher/kernel_set.h"
 #include "dispatcher/scratch.h"
-#include "problem_key.h"
 #include "support/map_packer.h"
 #include "temporary_folder.h"
 

@@ -9,13 +9,13 @@
 #include <fmt/format.h>
 
 #include "cache/choose.h"
+#include "cache/problem_key.h"
 #include "core/config_text.h"
 #include "core/parallel.h"
 #include "dispatcher/kernel_set.h"
 #include "dispatcher/log_once.h"
 #include "dispatcher/routes.h"
 #include "dispatcher/scratch.h"
-#include "problem_key.h"
 #include "weights.h"
 
 namespace mxfp4 {
@@ -52,9 +52,6 @@ bool aligned(const void* pointer, i64 stride) { return (reinterpret_cast<std::ui
 void check_rows(i64 rows) {
     if (rows < 0 || rows > kMaxRows) refuse("rows of a problem", fmt::to_string(rows), fmt::format("0 .. {}", kMaxRows));
 }
-
-// Groups that share a route: all experts, or a bucket.
-i64 groups_bound(i64 groups, i64 experts) { return groups == experts ? groups : rows_bucket(groups); }
 
 ProblemShape shape_of(const WeightShape& w, const RouteKey& key) {
     return {w.experts, w.n, w.k, key.rows, key.groups, key.x_aligned, key.y_aligned};
@@ -130,7 +127,7 @@ struct Dispatcher::Impl {
 
     static std::unique_ptr<Backend> open_backend(const DispatcherOptions& options, const std::shared_ptr<LogOnce>& log) {
         BackendOptions backend_options;
-        if (!options.cache.empty()) backend_options.images = options.cache.parent_path() / "cubin";
+        if (!options.cache.empty()) backend_options.images = image_folder(options.cache);
         backend_options.nvrtc = options.nvrtc;
         backend_options.kernel_templates = options.kernel_templates;
         backend_options.log = [log](LogLevel level, const std::string& message) { (*log)(level, message); };
