@@ -18,7 +18,7 @@
 #include "dispatcher/kernel_set.h"
 #include "dispatcher/scratch.h"
 #include "support/map_packer.h"
-#include "temporary_folder.h"
+#include "support/temporary_folder.h"
 
 using namespace mxfp4;
 using namespace mxfp4::test;
