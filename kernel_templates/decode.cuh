@@ -91,6 +91,12 @@ __device__ inline i64 hopper_scale_offset(int row_group, int chunk, i64 scale_ro
     return i64(row_group / (2 * w) * w + row_group % w) * scale_row_bytes + i64(chunk) * 64 + (row_group / w & 1) * 32;
 }
 
+// The last chunk of an odd number of scale groups: what a wrapped tensor holds in its padding could be NaN or infinity, and
+// that times the zeros of x would not be zero.
+__device__ inline u32 without_padding(u32 scale_word, int chunk, int k_groups) {
+    return chunk * 2 + 1 < k_groups ? scale_word : scale_word & 0x0000FFFFu;
+}
+
 // Of one expert. row_group = n / 16 (16 rows), chunk = k / 64.
 template <WeightsFormat kFormat>
 struct WeightReader {
@@ -129,7 +135,8 @@ struct WeightReader {
             const i64 tile = (row_group >> 2) * scale_row_bytes + i64(chunk) * kNativeScaleTileBytes;
             return ptx::load_weights4(scales + tile + (row_group & 3) * 32 + (lane >> 2) * 4);
         } else {
-            return ptx::load_weights4(scales + hopper_scale_offset<kFormat>(row_group, chunk, scale_row_bytes) + (lane >> 2) * 4);
+            const i64 at = hopper_scale_offset<kFormat>(row_group, chunk, scale_row_bytes) + (lane >> 2) * 4;
+            return without_padding(ptx::load_weights4(scales + at), chunk, k_groups);
         }
     }
     // One scale of a hopper-swizzled tensor, for those who take a row at a time.

@@ -93,7 +93,9 @@ struct WgmmaRs {
 #pragma unroll
                 for (int s = 0; s < kSlabs; ++s) {
                     const ptx::Word4 words = ptx::load_shared16(w + (s * kChunks + c) * kNativeValueTileBytes);
-                    const u32 scale_word = ptx::load_shared4(scales + (s * kChunks + c) * kNativeScaleTileBytes);
+                    u32 scale_word = ptx::load_shared4(scales + (s * kChunks + c) * kNativeScaleTileBytes);
+                    if constexpr (kFormat.layout == Layout::hopper)
+                        scale_word = without_padding(scale_word, chunk + c, arguments.k / kBlockElements);
                     multiply_half<kN>(words.x, words.y, rule.multipliers(even_scales(scale_word)), b, d[s]);
                     multiply_half<kN>(words.z, words.w, rule.multipliers(odd_scales(scale_word)), b + 4, d[s]);
                 }

@@ -1,8 +1,11 @@
-// A folder of a test's own, removed with all that is in it.
+// A folder that goes away with the test.
 #pragma once
+
+#include <unistd.h>
 
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <stdexcept>
 #include <string>
 
@@ -12,7 +15,7 @@ class TemporaryFolder {
   public:
     TemporaryFolder() {
         std::string name = (std::filesystem::temp_directory_path() / "mxfp4-test-XXXXXX").string();
-        if (!mkdtemp(name.data())) throw std::runtime_error("cannot make " + name);
+        if (!mkdtemp(name.data())) throw std::runtime_error("no temporary folder");
         path_ = name;
     }
     TemporaryFolder(const TemporaryFolder&) = delete;
@@ -21,9 +24,14 @@ class TemporaryFolder {
         std::error_code ignored;
         std::filesystem::remove_all(path_, ignored);
     }
-
     const std::filesystem::path& path() const { return path_; }
     std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
+    std::filesystem::path write(const std::string& name, const std::string& text) const {
+        const auto path = path_ / name;
+        std::filesystem::create_directories(path.parent_path());
+        std::ofstream(path, std::ios::binary) << text;
+        return path;
+    }
 
   private:
     std::filesystem::path path_;
