@@ -13,16 +13,16 @@ FLOORS = {
     'src/core/': 1, 'src/cuda/': 1, 'src/kernel_text': 1,
     'src/pack/': 2, 'src/reference/': 2,
     'kernel_templates/': 3,
-    'src/backends/': 4,
+    'src/backends/': 4, 'src/weights': 4,
     'tuner/': 5, 'cache/': 5,
-    'src/dispatcher/': 6, 'src/weights': 6,
+    'src/dispatcher/': 6,
     'src/tools/': 7, 'bench/': 7, 'examples/': 7,
 }
 FOLDERS = ['src', 'kernel_templates', 'tuner', 'cache', 'include', 'bench', 'examples']
 INCLUDE_FOLDERS = ['include', 'kernel_templates', 'src', '.']
 # core is small change for both; cuda stands beside it. Each other floor's folders know nothing of each other.
 SIDEWAYS = {('src/cuda/', 'src/core/'), ('src/kernel_text', 'src/core/'), ('src/cuda/', 'src/kernel_text'),
-            ('include/mxfp4/', 'kernel_templates/contract/')}
+            ('include/mxfp4/', 'kernel_templates/contract/'), ('src/weights', 'src/backends/')}
 
 
 def room(path):

@@ -68,39 +68,9 @@ BenchMemory::Scratch BenchMemory::scratch(std::int64_t counter_bytes, std::int64
     return {scratch_.data(), counter_bytes_};
 }
 
-DeviceSample::DeviceSample(Backend& backend, const SampleWeights& sample, int copies) : sample_(&sample), copies_(copies) {
-    const std::int64_t experts = sample.info.experts;
-    // Expert e of a copy is distinct expert e % distinct.
-    const auto spread = [&](const auto& few, int times) {
-        if (few.empty()) return Buffer();
-        const std::size_t each = few.size() / std::size_t(sample.distinct) * sizeof(few[0]);
-        Buffer all(backend, each * std::size_t(experts * times));
-        const auto* from = reinterpret_cast<const std::uint8_t*>(few.data());
-        for (std::int64_t copy = 0; copy < times; ++copy)
-            for (std::int64_t e = 0; e < experts; e += sample.distinct)
-                backend.copy_in(all.as<std::uint8_t>() + std::size_t(copy * experts + e) * each, from,
-                                each * std::size_t(std::min(sample.distinct, experts - e)));
-        return all;
-    };
-    values_ = spread(sample.packed.values, copies);
-    scales_ = spread(sample.packed.scales, copies);
-    expert_scale_ = spread(sample.expert_scale, 1);
-    expert_shift_ = spread(sample.expert_shift, 1);
-}
-
-void DeviceSample::set(MatmulArguments& a, int copy) const {
-    const StoredShape stored = sample_->info.stored();
-    a.values_expert_bytes = stored.values_bytes();
-    a.scales_expert_bytes = stored.scales_bytes();
-    a.values_row_bytes = stored.value_row_bytes;
-    a.scales_row_bytes = stored.scale_row_bytes;
-    a.values = values_.as<u8>() + copy * sample_->info.experts * stored.values_bytes();
-    a.scales = scales_.as<u8>() + copy * sample_->info.experts * stored.scales_bytes();
-    a.expert_scale = expert_scale_.as<float>();
-    a.expert_shift = expert_shift_.as<i32>();
-    a.experts = i32(sample_->info.experts);
-    a.n = i32(sample_->info.n);
-    a.k = i32(sample_->info.k);
+DeviceSample::DeviceSample(Backend& backend, const SampleWeights& sample, int copies) : sample_(&sample) {
+    const PackedWeights all = replicate(sample);
+    for (int i = 0; i < copies; ++i) weights_.push_back(upload_weights(backend, all.view()));
 }
 
 BenchProblem::BenchProblem(BenchMemory& memory, const WeightsInfo& weights, RotationPlan plan)
@@ -123,7 +93,7 @@ void BenchProblem::poison_y() const {
 
 MatmulArguments BenchProblem::arguments(const DeviceSample& weights, int rotation) const {
     MatmulArguments a = {};
-    weights.set(a, plan_.rotations[std::size_t(rotation)].copy);
+    describe_weights(weights.copy(plan_.rotations[std::size_t(rotation)].copy), a);
     a.x = x_;
     a.y = y_;
     a.x_stride = k_;

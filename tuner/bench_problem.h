@@ -7,6 +7,7 @@
 #include "backends/backend.h"
 #include "tuner/routing.h"
 #include "tuner/sample_weights.h"
+#include "weights.h"
 
 namespace mxfp4 {
 
@@ -49,19 +50,18 @@ class BenchMemory {
     std::int64_t x_rows_ = 0, counter_bytes_ = 0;
 };
 
-// experts x copies of the weights, as a kernel's arguments want them.
+// All experts of the weights, in several copies.
 class DeviceSample {
   public:
     DeviceSample(Backend& backend, const SampleWeights& sample, int copies);
 
     const SampleWeights& sample() const { return *sample_; }
-    int copies() const { return copies_; }
-    void set(MatmulArguments& arguments, int copy) const;
+    int copies() const { return int(weights_.size()); }
+    const DeviceWeights& copy(int i) const { return weights_[std::size_t(i)]; }
 
   private:
     const SampleWeights* sample_;
-    int copies_;
-    Buffer values_, scales_, expert_scale_, expert_shift_;  // the first two: [copies, experts, ...]
+    std::vector<DeviceWeights> weights_;
 };
 
 class BenchProblem {

@@ -1,8 +1,10 @@
 #include "tuner/candidates.h"
 
 #include <algorithm>
+#include <array>
+#include <functional>
+#include <numeric>
 #include <span>
-#include <tuple>
 
 #include "tuner/cost_model.h"
 
@@ -102,22 +104,35 @@ class Enumerator {
     DeviceLimits limits_;
 };
 
-// Best first, yet no more than a few that differ little: the model cannot tell neighbours apart, and a measurement of one says most
-// of what there is to know about the others.
+using Traits = std::array<int, 4>;
+Traits traits(const KernelConfig& c) {
+    if (c.variant == Variant::host) return {c.num_warps * 2 + c.simd, c.block_m, c.block_n, c.block_k};
+    return {(c.block_n * 32 + c.num_warps) * 4 + c.ctas_per_sm, c.block_m, c.block_k, is_wgmma(c.variant) ? c.split_k : c.stages};
+}
+
+// How much dearer a candidate counts once one that agrees with it in so many traits is picked: a measurement of one says much
+// of what there is to know about the other, and the model is no better than this.
+constexpr double kLikeness[5] = {0, 0, 0.006, 0.03, 0.12};
+
+// The cheapest, then each time the cheapest that is not too much like what is picked already.
 std::vector<KernelConfig> pick(std::vector<Ranked> ranked, int most) {
-    std::stable_sort(ranked.begin(), ranked.end(), [](const Ranked& a, const Ranked& b) { return a.cost < b.cost; });
-    std::map<std::tuple<Variant, int, int, int, int, int>, int> siblings;  // same but for stages and block_k or split
-    std::map<std::tuple<Variant, int, int, int>, int> cousins;             // same tile and warps
     std::vector<KernelConfig> picked;
-    for (const Ranked& r : ranked) {
-        if (int(picked.size()) == most) break;
-        const KernelConfig& c = r.config;
-        int& near = siblings[{c.variant, c.block_m, c.block_n, c.num_warps, c.split_k, c.simd}];
-        int& far = cousins[{c.variant, c.block_m, c.block_n, c.num_warps}];
-        if (near == 2 || far == 4) continue;
-        ++near;
-        ++far;
-        picked.push_back(c);
+    std::vector<double> dearer(ranked.size(), 1);
+    while (int(picked.size()) < most && !ranked.empty()) {
+        std::size_t best = 0;
+        for (std::size_t i = 1; i < ranked.size(); ++i)
+            if (ranked[i].cost * dearer[i] < ranked[best].cost * dearer[best]) best = i;
+        const KernelConfig config = ranked[best].config;
+        picked.push_back(config);
+        ranked[best] = ranked.back();
+        dearer[best] = dearer.back();
+        ranked.pop_back();
+        dearer.pop_back();
+        const Traits has = traits(config);
+        for (std::size_t i = 0; i < ranked.size(); ++i) {
+            const Traits other = traits(ranked[i].config);
+            dearer[i] += kLikeness[std::inner_product(has.begin(), has.end(), other.begin(), 0, std::plus<>(), std::equal_to<>())];
+        }
     }
     return picked;
 }

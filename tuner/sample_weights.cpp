@@ -1,7 +1,6 @@
 #include "tuner/sample_weights.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 
 #include "tuner/random.h"
@@ -24,21 +23,6 @@ void fill_random(std::vector<std::uint8_t>& bytes, Random& random) {
     for (std::size_t i = 0; i < bytes.size(); i += 8) {
         const std::uint64_t word = random.next();
         std::memcpy(bytes.data() + i, &word, std::min<std::size_t>(8, bytes.size() - i));
-    }
-}
-
-// native weights bring their factors along; the kernels of the other layouts rebase by what stands beside the weights.
-void rebase(SampleWeights& w) {
-    if (w.info.format.layout == Layout::native) {
-        w.expert_scale = w.packed.expert_scale;
-        return;
-    }
-    if (w.info.format.scale_class != ScaleClass::rebased) return;
-    const std::size_t per_expert = w.scales.size() / std::size_t(w.distinct);
-    for (auto scale = w.scales.begin(); scale != w.scales.end(); scale += std::ptrdiff_t(per_expert)) {
-        const int largest = *std::max_element(scale, scale + std::ptrdiff_t(per_expert));
-        w.expert_shift.push_back(std::max(0, largest - kMaxFoldedScale));
-        w.expert_scale.push_back(std::ldexp(1.0f, w.expert_shift.back()));
     }
 }
 
@@ -78,7 +62,6 @@ SampleWeights random_weights(std::int64_t experts, std::int64_t n, std::int64_t 
     w.packed = pack(w.checkpoint(), options);
     w.info = w.packed.info;
     w.info.experts = experts;
-    rebase(w);
     return w;
 }
 
@@ -93,7 +76,6 @@ SampleWeights sample_of(const PackedView& packed) {
     w.packed.values.assign(few.values, few.values + w.distinct * stored.values_bytes());
     w.packed.scales.assign(few.scales, few.scales + w.distinct * stored.scales_bytes());
     if (few.expert_scale) w.packed.expert_scale.assign(few.expert_scale, few.expert_scale + w.distinct);
-    rebase(w);
     return w;
 }
 

@@ -14,9 +14,6 @@ struct SampleWeights {
     std::vector<std::uint8_t> blocks;  // [distinct, n, k/32, 16] checkpoint bytes
     std::vector<std::uint8_t> scales;  // [distinct, n, k/32] E8M0
     PackedWeights packed;              // of the distinct experts
-    // What a rebased hopper or blocks expert subtracts from its scales, and 2^shift; empty where every shift is 0.
-    std::vector<std::int32_t> expert_shift;  // [distinct]
-    std::vector<float> expert_scale;         // [distinct]
 
     CheckpointView checkpoint() const;
     std::int64_t expert_bytes() const { return info.stored().values_bytes() + info.stored().scales_bytes(); }

@@ -4,7 +4,6 @@
 #include <chrono>
 #include <cmath>
 #include <memory>
-#include <optional>
 
 #include "core/config_text.h"
 #include "tuner/compile_pool.h"
@@ -35,7 +34,7 @@ class Tuning {
     Tuning(Backend& backend, std::span<const TuneRequest> requests, const TuneOptions& options)
         : backend_(backend), requests_(requests), options_(options), start_(Clock::now()), memory_(backend) {
         for (const TuneRequest& request : requests) plans_.push_back(plan(request));
-        pool_.emplace(backend, options.compile_threads);
+        pool_ = std::make_unique<CompilePool>(backend, options.compile_threads);
         for (std::size_t i = 0; i < plans_.size(); ++i) pool_->add(plans_[i].fallback, format(i), i);
         for (std::size_t i = 0; i < plans_.size(); ++i)
             for (const KernelConfig& config : plans_[i].candidates.configs) pool_->add(config, format(i), i);
@@ -88,9 +87,9 @@ class Tuning {
     Plan plan(const TuneRequest& request) const {
         const WeightsInfo& info = request.weights->info;
         Plan plan;
-        plan.rows_of_expert = route(options_.routing, request.tokens, info.experts, options_.top_k);
+        plan.rows_of_expert = route(options_.routing, request.tokens, info.experts, request.top_k);
         plan.shape = {.experts = info.experts, .n = info.n, .k = info.k,
-                      .rows = std::max(request.bucket_rows, request.tokens * options_.top_k),
+                      .rows = std::max(request.bucket_rows, request.tokens * request.top_k),
                       .x_aligned = info.k % 8 == 0, .y_aligned = info.n % 8 == 0};
         plan.fallback = backend_.default_config(info.format, plan.shape);
         plan.candidates = enumerate_candidates(info.format, plan.shape, backend_.limits(), backend_.device().kind, options_.candidates);
@@ -103,7 +102,7 @@ class Tuning {
         if (weights_ && &weights_->sample() == &sample && weights_->copies() >= copies) return;
         backend_.synchronize();
         weights_.reset();
-        weights_.emplace(backend_, sample, copies);
+        weights_ = std::make_unique<DeviceSample>(backend_, sample, copies);
     }
 
     // The default, and as many candidates as the budget lets compile, best first. Where all of them cannot, every request
@@ -171,9 +170,9 @@ class Tuning {
     const TuneOptions& options_;
     Clock::time_point start_;
     BenchMemory memory_;
-    std::optional<DeviceSample> weights_;
+    std::unique_ptr<DeviceSample> weights_;
     std::vector<Plan> plans_;
-    std::optional<CompilePool> pool_;
+    std::unique_ptr<CompilePool> pool_;
     double measured_seconds_ = 0;
 };
 

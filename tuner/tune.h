@@ -20,11 +20,11 @@ namespace mxfp4 {
 struct TuneRequest {
     const SampleWeights* weights = nullptr;
     std::int64_t tokens = 0;
+    int top_k = 4;                 // experts of a token
     std::int64_t bucket_rows = 0;  // the most rows that the winner will serve; at least tokens * top_k
 };
 
 struct TuneOptions {
-    int top_k = 4;
     Routing routing = Routing::uniform;
     double budget_s = 60;  // for all requests together. It sheds candidates, never requests: each gets at least its default
     int compile_threads = 0;  // 0: all cores

@@ -61,7 +61,7 @@ Expectation expect(const SampleWeights& weights, const BenchProblem& problem, in
     const auto rows = rows_to_sample(problem.plan().rotations[std::size_t(rotation)].expert_offsets, random);
     if (rows.empty()) return expected;
     const std::int64_t n = problem.n();
-    const std::int64_t columns = std::min(n, std::max(kLeastColumns, ceil_div(std::int64_t(least_samples), std::int64_t(rows.size()))));
+    const std::int64_t columns = std::min(n, std::max<std::int64_t>(kLeastColumns, ceil_div(std::int64_t(least_samples), std::int64_t(rows.size()))));
 
     // The reference sees the sampled rows alone, each a group of its own.
     std::vector<std::uint16_t> x;
