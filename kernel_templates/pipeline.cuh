@@ -4,6 +4,7 @@
 #include "contract/arguments.h"
 #include "contract/config.h"
 #include "ptx.cuh"
+#include "scheduler.cuh"
 
 namespace mxfp4 {
 
@@ -37,6 +38,7 @@ struct Shared {
     u8 scales[kDecoded ? 1 : kConfig.stages][kSlabs][kChunks][kDecoded ? 1 : kNativeScaleTileBytes];
     alignas(8) u64 full[kConfig.stages];
     u64 empty[kConfig.stages];
+    Work work[kConfig.stages];  // of the item whose first stage this is
     u32 last_arriver[kWarpgroups];
 };
 
@@ -51,6 +53,12 @@ struct Ring {
 
     __device__ u32 full(int stage) const { return ptx::shared_address(&shared.full[stage]); }
     __device__ u32 empty(int stage) const { return ptx::shared_address(&shared.empty[stage]); }
+
+    // A consumer warpgroup is done with the stage.
+    __device__ void release(Position& position) const {
+        if ((threadIdx.x & 127) == 0) ptx::mbarrier_arrive(empty(position.stage));
+        position.advance();
+    }
 
     __device__ void init() const {
         if (threadIdx.x == 0) {

@@ -17,27 +17,15 @@ class Producer {
 
     template <class CopyWeights>
     __device__ void run(CopyWeights&& copy_weights) {
-        constexpr int kChunks = Shared<kConfig>::kChunks;
-        const int thread = int(threadIdx.x) & (kProducerWarps * 32 - 1);
         Scheduler<kConfig> scheduler(arguments_);
         Work work;
         while (scheduler.next(work)) {
-            if (work.expert < 0) continue;
-            const XTile x = x_tile(arguments_, work.row, work.rows);
-            for (int chunk = work.chunk_begin; chunk < work.chunk_end; chunk += kChunks) {
-                acquire();
-                const int chunks = work.chunk_end - chunk < kChunks ? work.chunk_end - chunk : kChunks;
-                for (int c = 0; c < chunks; ++c)
-                    x.load_chunk(ptx::shared_address(ring_.shared.x[issue_.stage][c]), chunk + c, thread);
-                copy_weights(work, chunk, chunks, issue_.stage, thread);
-                ptx::cp_async_commit();
-                issue_.advance();
-                if (++pending_ > kLag) {
-                    ptx::cp_async_wait<kLag>();
-                    announce();
-                }
-            }
+            if (work.expert < 0) work.chunk_end = work.chunk_begin;  // nothing to add up, yet rows to write
+            load(work, copy_weights);
         }
+        work.rows = 0;
+        work.chunk_end = work.chunk_begin;
+        load(work, copy_weights);
         announce_all();
     }
 
@@ -45,6 +33,29 @@ class Producer {
     // Stages whose copies are issued but not announced as full: a few are kept back so that copies overlap.
     static constexpr int kLag = kConfig.stages > 3 ? 2 : 1;
 
+    // The stages of one item; at least one, because the first one tells the consumers what the item is.
+    template <class CopyWeights>
+    __device__ void load(const Work& work, CopyWeights&& copy_weights) {
+        constexpr int kChunks = Shared<kConfig>::kChunks;
+        const int thread = int(threadIdx.x) & (kProducerWarps * 32 - 1);
+        const XTile x = x_tile(arguments_, work.row, work.rows);
+        int chunk = work.chunk_begin;
+        do {
+            acquire();
+            if (chunk == work.chunk_begin && thread == 0) ring_.shared.work[issue_.stage] = work;
+            const int chunks = work.chunk_end - chunk < kChunks ? work.chunk_end - chunk : kChunks;
+            for (int c = 0; c < chunks; ++c)
+                x.load_chunk(ptx::shared_address(ring_.shared.x[issue_.stage][c]), chunk + c, thread);
+            copy_weights(work, chunk, chunks, issue_.stage, thread);
+            ptx::cp_async_commit();
+            issue_.advance();
+            if (++pending_ > kLag) {
+                ptx::cp_async_wait<kLag>();
+                announce();
+            }
+            chunk += kChunks;
+        } while (chunk < work.chunk_end);
+    }
     __device__ void acquire() {
         const u32 empty = ring_.empty(issue_.stage), parity = issue_.parity ^ 1;
         if (ptx::mbarrier_try_wait(empty, parity)) return;

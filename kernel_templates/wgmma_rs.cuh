@@ -89,7 +89,7 @@ struct WgmmaRs {
 #pragma unroll
             for (int c = 0; c < kChunks; ++c) {
                 if (c > 0 && chunk + c >= work.chunk_end) break;
-                const u64 b = ptx::swizzled_descriptor(x + c * SharedMemory::kXChunkBytes);
+                const u32 b = ptx::descriptor_address(x + c * SharedMemory::kXChunkBytes);
 #pragma unroll
                 for (int s = 0; s < kSlabs; ++s) {
                     const ptx::Word4 words = ptx::load_shared16(w + (s * kChunks + c) * kNativeValueTileBytes);
@@ -101,21 +101,20 @@ struct WgmmaRs {
                 }
             }
             ptx::wgmma_wait<0>();
-            if (thread == 0) ptx::mbarrier_arrive(ring.empty(position.stage));
-            position.advance();
+            ring.release(position);
         }
     }
 
     // Two k16 steps under one scale are one group. The tensor cores may still read the fragments of the group before, so at
     // most one group is in flight when new fragments are decoded.
     template <int kN>
-    __device__ static void multiply_half(u32 word0, u32 word1, u32 multipliers, u64 b, float (&d)[kN / 2]) {
+    __device__ static void multiply_half(u32 word0, u32 word1, u32 multipliers, u32 b, float (&d)[kN / 2]) {
         u32 a0[4], a1[4];
         decode_fragment<kFormat>(word0, multipliers, a0);
         decode_fragment<kFormat>(word1, multipliers, a1);
         ptx::wgmma_fence();
-        ptx::Wgmma<kN>::rs(d, a0, b);
-        ptx::Wgmma<kN>::rs(d, a1, b + 2);
+        ptx::Wgmma<kN>::rs(d, a0, ptx::swizzled_descriptor(b));
+        ptx::Wgmma<kN>::rs(d, a1, ptx::swizzled_descriptor(b + 2));
         ptx::wgmma_commit();
         ptx::wgmma_wait<1>();
     }
