@@ -27,8 +27,9 @@ void check_info(const WeightsInfo& info) {
     check_weight_shape(info.experts, info.n, info.k);
     const WeightsFormat& f = info.format;
     if (info.layout_version != kLayoutVersion[int(f.layout)])
-        throw Error(ErrorCode::unsupported, fmt::format("unknown version of layout {}", to_string(f.layout)),
-                    {fmt::format("{}", info.layout_version), fmt::format("{}", kLayoutVersion[int(f.layout)]), "pack again"});
+        throw Error(
+            ErrorCode::unsupported, fmt::format("unknown version of layout {}", to_string(f.layout)),
+            {fmt::format("{}", info.layout_version), fmt::format("{}", kLayoutVersion[int(f.layout)]), "pack again"});
     const bool native = f.layout == Layout::native;
     if (native ? f.scale_warps != 0 : !is_power_of_two(f.scale_warps))
         refuse(fmt::format("num_warps of a {} scale swizzle", to_string(f.layout)), fmt::format("{}", f.scale_warps),
@@ -95,7 +96,8 @@ i64 padded(i64 given, i64 smallest, i64 multiple, const char* what) {
     if (given == 0) return smallest;
     if (given < smallest || given % multiple != 0)
         refuse(fmt::format("wrap: {}", what), fmt::format("{}", given),
-               fmt::format("0, or at least {}{}", smallest, multiple > 1 ? fmt::format(" and a multiple of {}", multiple) : ""));
+               fmt::format("0, or at least {}{}", smallest,
+                           multiple > 1 ? fmt::format(" and a multiple of {}", multiple) : ""));
     return given;
 }
 
@@ -141,7 +143,8 @@ DeviceWeights upload_weights(Backend& backend, const PackedView& packed) {
 
 DeviceWeights wrap_weights(Backend& backend, const WrapSpec& spec) {
     check_weight_shape(spec.experts, spec.n, spec.k);
-    if (!is_power_of_two(spec.num_warps)) refuse("wrap: num_warps of the scale swizzle", fmt::format("{}", spec.num_warps), "a power of two");
+    if (!is_power_of_two(spec.num_warps))
+        refuse("wrap: num_warps of the scale swizzle", fmt::format("{}", spec.num_warps), "a power of two");
     check_aligned(spec.values, "values");
     check_aligned(spec.scales, "scales");
     DeviceWeights weights;
@@ -155,8 +158,10 @@ DeviceWeights wrap_weights(Backend& backend, const WrapSpec& spec) {
     weights.scales = static_cast<const u8*>(spec.scales);
     weights.values_row_bytes = padded(spec.value_row_bytes, stored.value_row_bytes, 16, "value_row_bytes");
     weights.scales_row_bytes = padded(spec.scale_row_bytes, stored.scale_row_bytes, 16, "scale_row_bytes");
-    weights.values_expert_bytes = padded(spec.value_rows, stored.value_rows, 1, "value_rows") * weights.values_row_bytes;
-    weights.scales_expert_bytes = padded(spec.scale_rows, stored.scale_rows, 1, "scale_rows") * weights.scales_row_bytes;
+    weights.values_expert_bytes =
+        padded(spec.value_rows, stored.value_rows, 1, "value_rows") * weights.values_row_bytes;
+    weights.scales_expert_bytes =
+        padded(spec.scale_rows, stored.scale_rows, 1, "scale_rows") * weights.scales_row_bytes;
 
     std::vector<u8> scales(std::size_t(weights.scales_expert_bytes));  // an expert's at a time
     std::vector<ScaleRange> ranges;

@@ -1,5 +1,5 @@
-// mxfp4-run: one grouped matmul on a packed weight, from a file to a file, through the dispatcher or with a config of the
-// caller's choice.
+// mxfp4-run: one grouped matmul on a packed weight, from a file to a file, through the dispatcher or with a config of
+// the caller's choice.
 #include <algorithm>
 #include <chrono>
 #include <cstring>
@@ -43,17 +43,21 @@ struct Input {
     std::span<const std::uint8_t> x, expert_offsets, expert_ids;  // ids: empty where there are none
 };
 
-const Tensor* find_tensor(const SafetensorsFile& file, const char* name, const char* dtype, std::size_t dimensions, const char* shape) {
+const Tensor* find_tensor(const SafetensorsFile& file, const char* name, const char* dtype, std::size_t dimensions,
+                          const char* shape) {
     const Tensor* const tensor = file.find(name);
     if (tensor && (tensor->dtype != dtype || tensor->shape.size() != dimensions))
         refuse(fmt::format("{}: tensor {}", in_quotes(file.path().string()), name),
-               fmt::format("{} {}", in_quotes(tensor->dtype), shape_text(tensor->shape)), fmt::format("{} {}", dtype, shape));
+               fmt::format("{} {}", in_quotes(tensor->dtype), shape_text(tensor->shape)),
+               fmt::format("{} {}", dtype, shape));
     return tensor;
 }
 
-const Tensor& require_tensor(const SafetensorsFile& file, const char* name, const char* dtype, std::size_t dimensions, const char* shape) {
+const Tensor& require_tensor(const SafetensorsFile& file, const char* name, const char* dtype, std::size_t dimensions,
+                             const char* shape) {
     if (const Tensor* const tensor = find_tensor(file, name, dtype, dimensions, shape)) return *tensor;
-    refuse(fmt::format("{}: tensor {}", in_quotes(file.path().string()), name), "missing", fmt::format("{} {}", dtype, shape));
+    refuse(fmt::format("{}: tensor {}", in_quotes(file.path().string()), name), "missing",
+           fmt::format("{} {}", dtype, shape));
 }
 
 // A safetensors file aligns nothing.
@@ -68,11 +72,12 @@ void check_offsets(const SafetensorsFile& file, std::span<const std::uint8_t> by
     const std::vector<i32> offsets = integers(bytes);
     for (std::size_t g = 0; g < offsets.size(); ++g)
         if (const i32 least = g ? offsets[g - 1] : 0; offsets[g] < least)
-            refuse(fmt::format("{}: expert_offsets[{}]", where, g), fmt::to_string(offsets[g]), fmt::format("at least {}: they ascend from 0", least));
+            refuse(fmt::format("{}: expert_offsets[{}]", where, g), fmt::to_string(offsets[g]),
+                   fmt::format("at least {}: they ascend from 0", least));
     if (offsets.front() != 0) refuse(where + ": expert_offsets[0]", fmt::to_string(offsets.front()), "0");
     if (offsets.back() != rows)
-        refuse(fmt::format("{}: expert_offsets[{}], the last", where, offsets.size() - 1), fmt::to_string(offsets.back()),
-               fmt::format("{}, the rows of x", rows));
+        refuse(fmt::format("{}: expert_offsets[{}], the last", where, offsets.size() - 1),
+               fmt::to_string(offsets.back()), fmt::format("{}, the rows of x", rows));
 }
 
 Input read_input(const SafetensorsFile& file, const WeightsInfo& weights) {
@@ -80,16 +85,21 @@ Input read_input(const SafetensorsFile& file, const WeightsInfo& weights) {
     const Tensor& x = require_tensor(file, "x", "BF16", 2, "[rows, K]");
     const Tensor& offsets = require_tensor(file, "expert_offsets", "I32", 1, "[groups + 1]");
     const Tensor* const ids = find_tensor(file, "expert_ids", "I32", 1, "[groups]");
-    if (x.shape[1] != weights.k) refuse(where + ": columns of x", fmt::to_string(x.shape[1]), fmt::format("K = {} of the weights", weights.k));
+    if (x.shape[1] != weights.k)
+        refuse(where + ": columns of x", fmt::to_string(x.shape[1]), fmt::format("K = {} of the weights", weights.k));
     if (x.shape[0] >= 1ll << 31) refuse(where + ": rows of x", fmt::to_string(x.shape[0]), "below 2^31");
     const i64 groups = offsets.shape[0] - 1;
-    if (groups < 1 || groups >= 1ll << 31) refuse(where + ": elements of expert_offsets", fmt::to_string(groups + 1), "at least 2: groups + 1");
+    if (groups < 1 || groups >= 1ll << 31)
+        refuse(where + ": elements of expert_offsets", fmt::to_string(groups + 1), "at least 2: groups + 1");
     if (ids && ids->shape[0] != groups)
-        refuse(where + ": elements of expert_ids", fmt::to_string(ids->shape[0]), fmt::format("{}, one less than expert_offsets has", groups));
+        refuse(where + ": elements of expert_ids", fmt::to_string(ids->shape[0]),
+               fmt::format("{}, one less than expert_offsets has", groups));
     if (!ids && groups > weights.experts)
-        refuse(where + ": groups without expert_ids", fmt::to_string(groups), fmt::format("at most E = {}", weights.experts));
+        refuse(where + ": groups without expert_ids", fmt::to_string(groups),
+               fmt::format("at most E = {}", weights.experts));
     check_offsets(file, offsets.data, x.shape[0]);
-    return {x.shape[0], weights.k, i32(groups), x.data, offsets.data, ids ? ids->data : std::span<const std::uint8_t>()};
+    return {x.shape[0], weights.k,    i32(groups),
+            x.data,     offsets.data, ids ? ids->data : std::span<const std::uint8_t>()};
 }
 
 Buffer to_device(Backend& backend, std::span<const std::uint8_t> bytes) {
@@ -102,7 +112,9 @@ Buffer to_device(Backend& backend, std::span<const std::uint8_t> bytes) {
 struct Memory {
     Buffer x, y, offsets, ids;
     Memory(Backend& backend, const Input& input, i64 n)
-        : x(to_device(backend, input.x)), y(backend, std::size_t(input.rows * n) * 2), offsets(to_device(backend, input.expert_offsets)),
+        : x(to_device(backend, input.x)),
+          y(backend, std::size_t(input.rows * n) * 2),
+          offsets(to_device(backend, input.expert_offsets)),
           ids(input.expert_ids.empty() ? Buffer() : to_device(backend, input.expert_ids)) {}
 };
 
@@ -122,11 +134,17 @@ double mean_us(Backend& backend, int repeat, Launch launch) {
     return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start).count() / repeat;
 }
 
-Result run_dispatched(Backend& backend, const DispatcherOptions& options, const PackedView& packed, const Input& input, const Memory& memory, int repeat) {
+Result run_dispatched(Backend& backend, const DispatcherOptions& options, const PackedView& packed, const Input& input,
+                      const Memory& memory, int repeat) {
     Dispatcher dispatcher(options);
     const Weights weights = dispatcher.upload(packed);
-    const Problem problem{.x = memory.x.data(), .weights = weights, .expert_offsets = memory.offsets.as<i32>(),
-                          .expert_ids = memory.ids.as<i32>(), .groups = input.groups, .rows = input.rows, .y = memory.y.data()};
+    const Problem problem{.x = memory.x.data(),
+                          .weights = weights,
+                          .expert_offsets = memory.offsets.as<i32>(),
+                          .expert_ids = memory.ids.as<i32>(),
+                          .groups = input.groups,
+                          .rows = input.rows,
+                          .y = memory.y.data()};
     RunInfo info;
     Result result;
     result.us = mean_us(backend, repeat, [&] { info = dispatcher.run(problem); });
@@ -135,11 +153,13 @@ Result run_dispatched(Backend& backend, const DispatcherOptions& options, const 
     return result;
 }
 
-Result run_given(Backend& backend, const KernelConfig& config, const PackedView& packed, const Input& input, const Memory& memory, int repeat) {
+Result run_given(Backend& backend, const KernelConfig& config, const PackedView& packed, const Input& input,
+                 const Memory& memory, int repeat) {
     const WeightsInfo& info = packed.info;
     const ProblemShape shape{info.experts, info.n, info.k, input.rows, input.groups, true, info.n % 8 == 0};
     if (const Reject reject = check(config, info.format, shape, backend.limits()); reject != Reject::none)
-        throw Error(ErrorCode::unsupported, fmt::format("--config {} is not admissible for this problem: {}", in_quotes(to_text(config)), reject_text(reject)));
+        throw Error(ErrorCode::unsupported, fmt::format("--config {} is not admissible for this problem: {}",
+                                                        in_quotes(to_text(config)), reject_text(reject)));
     const DeviceWeights weights = upload_weights(backend, packed);
     const KernelPtr kernel = backend.load(config, info.format);
     MatmulArguments arguments{};
@@ -160,7 +180,9 @@ Result run_given(Backend& backend, const KernelConfig& config, const PackedView&
         arguments.workspace = buffer.data;
         arguments.workspace_counter_bytes = buffer.counter_bytes;
     }
-    return {to_text(config), "given", mean_us(backend, repeat, [&] { if (input.rows > 0) kernel->launch(arguments, nullptr); })};
+    return {to_text(config), "given", mean_us(backend, repeat, [&] {
+                if (input.rows > 0) kernel->launch(arguments, nullptr);
+            })};
 }
 
 void write_output(const std::string& path, Backend& backend, const Memory& memory, i64 rows, i64 n) {
@@ -175,17 +197,22 @@ void write_output(const std::string& path, Backend& backend, const Memory& memor
 }  // namespace
 
 int main(int argc, char** argv) {
-    Tool tool("mxfp4-run", "Multiplies rows with the MXFP4 expert weights of a packed file: y[r, :] = x[r, :] W[e(r)]^T.\n"
-                           "IN holds x BF16 [rows, K], expert_offsets I32 [groups + 1] and, optionally, expert_ids I32 [groups];\n"
-                           "OUT gets y BF16 [rows, N].");
+    Tool tool("mxfp4-run",
+              "Multiplies rows with the MXFP4 expert weights of a packed file: y[r, :] = x[r, :] W[e(r)]^T.\n"
+              "IN holds x BF16 [rows, K], expert_offsets I32 [groups + 1] and, optionally, expert_ids I32 [groups];\n"
+              "OUT gets y BF16 [rows, N].");
     DeviceArguments device_arguments(tool);
     std::string weights, input_path, output_path, config_text;
     int repeat = 1;
     tool.app().add_option("--weights", weights, "PACKED or PACKED:P: the weight P of a packed file")->required();
     tool.app().add_option("--input", input_path, "IN.safetensors")->required();
     tool.app().add_option("-o,--output", output_path, "OUT.safetensors")->required();
-    tool.app().add_option("--config", config_text, "Run this config, like 'wgmma_rs/native bm64 bn256 bk128 w12 s4 k2', not the tuned one");
-    tool.app().add_option("--repeat", repeat, "Launches to time, after one that is not timed")->check(CLI::Range(1, 1000000))->capture_default_str();
+    tool.app().add_option("--config", config_text,
+                          "Run this config, like 'wgmma_rs/native bm64 bn256 bk128 w12 s4 k2', not the tuned one");
+    tool.app()
+        .add_option("--repeat", repeat, "Launches to time, after one that is not timed")
+        ->check(CLI::Range(1, 1000000))
+        ->capture_default_str();
     return tool.run(argc, argv, [&] {
         std::optional<KernelConfig> config;
         if (!config_text.empty()) config = from_arguments([&] { return parse_config(config_text); });
@@ -194,15 +221,18 @@ int main(int argc, char** argv) {
         const SafetensorsFile input_file(input_path);
         const Input input = read_input(input_file, packed.info);
 
-        const std::unique_ptr<Backend> backend = make_backend(device_arguments.device(), device_arguments.backend_options());
+        const std::unique_ptr<Backend> backend =
+            make_backend(device_arguments.device(), device_arguments.backend_options());
         const Memory memory(*backend, input, packed.info.n);
-        const Result result = config ? run_given(*backend, *config, packed, input, memory, repeat)
-                                     : run_dispatched(*backend, device_arguments.dispatcher_options(), packed, input, memory, repeat);
+        const Result result =
+            config ? run_given(*backend, *config, packed, input, memory, repeat)
+                   : run_dispatched(*backend, device_arguments.dispatcher_options(), packed, input, memory, repeat);
         write_output(output_path, *backend, memory, input.rows, packed.info.n);
         if (tool.json())
             tool.print(nlohmann::json{{"config", result.config}, {"how", result.how}, {"us", result.us}});
         else
-            tool.print(fmt::format("{}  {}  {:.1f} us", result.config.empty() ? "nothing to do" : result.config, result.how, result.us));
+            tool.print(fmt::format("{}  {}  {:.1f} us", result.config.empty() ? "nothing to do" : result.config,
+                                   result.how, result.us));
         return kExitDone;
     });
 }
