@@ -2,6 +2,7 @@
 #include <catch2/catch_test_macros.hpp>
 
 #include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <functional>
 #include <new>
@@ -349,6 +350,42 @@ TEST_CASE("a hit allocates nothing, and prepare makes hits") {
     const long made = allocations;
     dispatcher.run(unprepared.problem(weights));
     CHECK(allocations > made);
+}
+
+TEST_CASE("a hit costs at most 200 ns over the bare launch") {
+    // A group without rows: the host kernel looks at its offsets and returns.
+    const TemporaryFolder folder;
+    Host host;
+    put_winner(folder / "t.sqlite", host, 4, "host/native bm8 bn64 bk64 w1 s1 k1");
+    Dispatcher dispatcher({.device = Device::host(), .cache = folder / "t.sqlite"});
+    const Weights weights = dispatcher.upload(host.view());
+    const auto backend = make_host_backend({});
+    const KernelPtr kernel = backend->load(parse_config("host/native bm8 bn64 bk64 w1 s1 k1"), {});
+    const i32 offsets[] = {0, 0};
+    std::vector<u16> x(4 * 64), y(4 * 96);
+    MatmulArguments arguments = arguments_of(host.packed, host.checkpoint);
+    arguments.x = x.data();
+    arguments.y = y.data();
+    arguments.expert_offsets = offsets;
+    arguments.rows = 4;
+    arguments.groups = 1;
+    const Problem problem{
+        .x = x.data(), .weights = weights, .expert_offsets = offsets, .groups = 1, .rows = 4, .y = y.data()};
+    const auto batch_ns = [](auto launch) {
+        constexpr int kBatch = 1000;
+        const auto start = std::chrono::steady_clock::now();
+        for (int i = 0; i < kBatch; ++i) launch();
+        return std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now() - start).count() / kBatch;
+    };
+    std::vector<double> bare, hits;
+    for (int batch = 0; batch < 101; ++batch) {
+        bare.push_back(batch_ns([&] { kernel->launch(arguments, nullptr); }));
+        hits.push_back(batch_ns([&] { dispatcher.run(problem); }));
+    }
+    std::sort(bare.begin(), bare.end());
+    std::sort(hits.begin(), hits.end());
+    INFO("bare launch " << bare[50] << " ns, dispatched " << hits[50] << " ns");
+    CHECK(hits[50] - bare[50] <= 200);
 }
 
 TEST_CASE("no rows, no launch") {
