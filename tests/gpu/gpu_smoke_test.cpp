@@ -11,7 +11,7 @@
 #include "core/config_text.h"
 #include "cuda/driver.h"
 #include "nvrtc_of_environment.h"
-#include "temporary_folder.h"
+#include "support/temporary_folder.h"
 
 using namespace mxfp4;
 

@@ -69,7 +69,7 @@ class HostBackend final : public Backend {
     void fill(void* to, std::uint8_t byte, std::size_t bytes, Stream) override { std::memset(to, byte, bytes); }
     void synchronize() override {}
     void synchronize(Stream) override {}
-    bool is_capturing(Stream) const override { return false; }
+    std::uint64_t capture_id(Stream) const override { return 0; }
 
     CompileReport compile(const KernelConfig& config, const WeightsFormat& format) override {
         CompileReport report;
