@@ -4,6 +4,7 @@
 #include <map>
 #include <optional>
 #include <set>
+#include <tuple>
 
 #include <fmt/format.h>
 #include <mxfp4/error.h>
@@ -124,7 +125,7 @@ Garbage find_garbage(const std::vector<Winner>& winners, const std::vector<KeptI
         } else {
             current.push_back(&winner);
             const Winner*& best = newest[problem_text(winner.key)];
-            if (!best || best->tuned_at < winner.tuned_at) best = &winner;
+            if (!best || std::tie(best->tuned_at, winner.us) < std::tie(winner.tuned_at, best->us)) best = &winner;
         }
     }
     for (const Winner* winner : current) {
