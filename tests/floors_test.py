@@ -22,7 +22,8 @@ FOLDERS = ['src', 'kernel_templates', 'tuner', 'cache', 'include', 'bench', 'exa
 INCLUDE_FOLDERS = ['include', 'kernel_templates', 'src', '.']
 # core is small change for both; cuda stands beside it. Each other floor's folders know nothing of each other.
 SIDEWAYS = {('src/cuda/', 'src/core/'), ('src/kernel_text', 'src/core/'), ('src/cuda/', 'src/kernel_text'),
-            ('include/mxfp4/', 'kernel_templates/contract/'), ('src/weights', 'src/backends/')}
+            ('include/mxfp4/', 'kernel_templates/contract/'), ('src/weights', 'src/backends/'),
+            ('bench/', 'src/tools/'), ('examples/', 'src/tools/')}
 
 
 def room(path):
