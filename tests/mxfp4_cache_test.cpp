@@ -15,6 +15,7 @@
 #include "support/temporary_folder.h"
 
 using namespace mxfp4;
+using namespace mxfp4::test;
 using Json = nlohmann::json;
 using Strings = std::vector<std::string>;
 
@@ -47,15 +48,13 @@ class Setup {
         arguments.insert(arguments.end(), {"--db", db.string()});
         return bare(arguments);
     }
-    ToolRun bare(const Strings& arguments, const Strings& environment = {}) const {
-        return run_tool("mxfp4-cache", arguments, folder.path(), environment);
-    }
+    ToolRun bare(const Strings& arguments) const { return run_tool("MXFP4_CACHE", arguments, folder); }
     // One JSON object and nothing else on stdout.
     Json json(Strings arguments, int code = 0) const {
         arguments.push_back("--json");
         const ToolRun result = run(arguments);
-        INFO(result.err);
-        CHECK(result.code == code);
+        INFO(result.error);
+        CHECK(result.exit_code == code);
         CHECK(std::count(result.out.begin(), result.out.end(), '\n') == 1);
         return Json::parse(result.out);
     }
@@ -70,18 +69,30 @@ class Setup {
 
 // It failed as tools should: the code, one line on stderr, nothing on stdout.
 void check_failure(const ToolRun& run, int code, const std::string& part) {
-    INFO(run.err);
-    CHECK(run.code == code);
+    INFO(run.error);
+    CHECK(run.exit_code == code);
     CHECK(run.out == "");
-    CHECK(std::count(run.err.begin(), run.err.end(), '\n') == 1);
-    CHECK(run.err.starts_with("mxfp4-cache: "));
-    CHECK(run.err.find(part) != std::string::npos);
+    CHECK(run.one_error_line());
+    CHECK(run.error.starts_with("mxfp4-cache: "));
+    CHECK(run.error.find(part) != std::string::npos);
 }
 
-std::string read_bytes(const std::filesystem::path& path) {
-    std::ifstream in(path, std::ios::binary);
-    return {std::istreambuf_iterator<char>(in), {}};
-}
+// An environment variable, or (empty) its absence, for a while.
+class Environment {
+  public:
+    Environment(const char* name, const std::string& value)
+        : name_(name), before_(std::getenv(name) ? std::getenv(name) : "") {
+        set(value);
+    }
+    Environment(const Environment&) = delete;
+    Environment& operator=(const Environment&) = delete;
+    ~Environment() { set(before_); }
+
+  private:
+    void set(const std::string& value) { value.empty() ? unsetenv(name_) : setenv(name_, value.c_str(), 1); }
+    const char* name_;
+    std::string before_;
+};
 
 void write_bytes(const std::filesystem::path& path, const std::string& bytes) {
     std::ofstream(path, std::ios::binary) << bytes;
@@ -113,8 +124,11 @@ TEST_CASE("list and show print winners") {
     check_failure(setup.run({"show", "zzz"}), 1, "no winner has this key (is 'zzz'");
     // --db and --json before the verb, and from the environment.
     CHECK(setup.bare({"--json", "--db", setup.db.string(), "list"}).out == setup.run({"list", "--json"}).out);
-    CHECK(setup.bare({"list", "--json"}, {"MXFP4_DB=" + setup.db.string()}).out == setup.run({"list", "--json"}).out);
-    CHECK(setup.run({"list", "--quiet"}).err == "");
+    {
+        const Environment db("MXFP4_DB", setup.db.string());
+        CHECK(setup.bare({"list", "--json"}).out == setup.run({"list", "--json"}).out);
+    }
+    CHECK(setup.run({"list", "--quiet"}).error == "");
 }
 
 TEST_CASE("an ambiguous hash is one clear line") {
@@ -163,11 +177,11 @@ TEST_CASE("explain says exact, near and fallback, and why") {
     const ToolRun text = setup.run({"explain", "--device", "host", "--shape", "4,128,64", "--rows", "90"});
     CHECK(text.out.find("how      near") != std::string::npos);
     CHECK(text.out.find("rows (64, wanted 96)") != std::string::npos);
-    CHECK(setup.run({"explain", "--shape", "4,128,64", "--rows", "1"}).err.find("device: ") != std::string::npos);
+    CHECK(setup.run({"explain", "--shape", "4,128,64", "--rows", "1"}).error.find("device: ") != std::string::npos);
     // Without a database everything is a fallback.
     const ToolRun none = setup.bare({"explain", "--json", "--device", "host", "--shape", "4,128,64", "--rows", "64",
                                      "--db", (setup.folder / "none").string()});
-    CHECK(none.code == 0);
+    CHECK(none.exit_code == 0);
     CHECK(Json::parse(none.out)["how"] == "fallback");
     CHECK(Json::parse(none.out)["nearest"] == Json());
 }
@@ -194,7 +208,7 @@ TEST_CASE("block and unblock") {
     const Json said = setup.explain({"--shape", "4,128,64", "--rows", "64"});
     CHECK(said["how"] == "fallback");  // the neighbours have the config that was blocked
     CHECK(said["nearest"]["differs"] == Json::array({"status"}));
-    CHECK(setup.run({"unblock", tuned(64).key.hash()}).code == 0);
+    CHECK(setup.run({"unblock", tuned(64).key.hash()}).exit_code == 0);
     CHECK(setup.explain({"--shape", "4,128,64", "--rows", "64"})["how"] == "exact");
     check_failure(setup.run({"block", "zzz"}), 1, "no winner has this key");
 }
@@ -209,9 +223,9 @@ TEST_CASE("verify names a damaged row and a damaged image") {
         image.report.image_key = std::string(64, digit);
         images.put(image);
     }
-    CHECK(setup.run({"verify"}).code == 0);
+    CHECK(setup.run({"verify"}).exit_code == 0);
     const auto path = image_folder(setup.db) / std::string(64, 'b');
-    std::string bytes = read_bytes(path);
+    std::string bytes = text_of(path);
     bytes.back() ^= 1;
     write_bytes(path, bytes);
     sqlite::Database(setup.db, sqlite::Database::Mode::read_write)
@@ -255,26 +269,26 @@ TEST_CASE("export and import carry everything, once") {
     const Setup setup;
     const std::string file = (setup.folder / "winners.json").string(),
                       other = (setup.folder / "new/other.sqlite").string();
-    CHECK(setup.run({"block", tuned(16).key.text()}).code == 0);
+    CHECK(setup.run({"block", tuned(16).key.text()}).exit_code == 0);
     CHECK(setup.json({"export", "-o", file})["winners"] == 3);
-    CHECK(Json::parse(read_bytes(file)) == setup.json({"export"}));
+    CHECK(Json::parse(text_of(file)) == setup.json({"export"}));
     const auto import = [&](const std::string& from) { return setup.bare({"import", from, "--json", "--db", other}); };
     const ToolRun first = import(file);
-    CHECK(first.code == 0);
+    CHECK(first.exit_code == 0);
     CHECK(Json::parse(first.out)["taken"].size() == 3);
     CHECK(Json::parse(import(file).out) == Json{{"taken", Json::array()}, {"kept", 3}});
-    CHECK(setup.run({"diff", other}).code == 0);
+    CHECK(setup.run({"diff", other}).exit_code == 0);
     CHECK(setup.bare({"export", "--json", "--db", other}).out == setup.run({"export", "--json"}).out);
 
-    const std::string before = read_bytes(other);
-    Json broken = Json::parse(read_bytes(file));
+    const std::string before = text_of(other);
+    Json broken = Json::parse(text_of(file));
     broken["winners"][1]["us"] = -3;
     write_bytes(file, broken.dump());
     check_failure(import(file), 1, "winner 2");
     write_bytes(file, "{");
     check_failure(import(file), 1, "is no JSON");
     check_failure(import((setup.folder / "absent.json").string()), 1, "cannot read");
-    CHECK(read_bytes(other) == before);
+    CHECK(text_of(other) == before);
     check_failure(setup.run({"export", "-o", (setup.folder / "absent/out.json").string()}), 1, "cannot write");
 }
 
@@ -341,12 +355,15 @@ TEST_CASE("arguments that are wrong by themselves exit 2") {
         INFO(line);
         check_failure(setup.run(arguments), 2, "mxfp4-cache: ");
     }
-    check_failure(setup.bare({"list"}, {"MXFP4_DB=", "XDG_CACHE_HOME=", "HOME="}), 2, "--db PATH");
+    {
+        const Environment db("MXFP4_DB", ""), cache("XDG_CACHE_HOME", ""), home("HOME", "");
+        check_failure(setup.bare({"list"}), 2, "--db PATH");
+    }
     const ToolRun help = setup.bare({"--help"}), version = setup.bare({"--version"}),
                   verb = setup.bare({"explain", "--help"});
-    CHECK((help.code == 0 && help.out.find("explain") != std::string::npos && help.err.empty()));
-    CHECK((version.code == 0 && version.out.starts_with("mxfp4-cache ")));
-    CHECK((verb.code == 0 && verb.out.find("--shape") != std::string::npos));
+    CHECK((help.exit_code == 0 && help.out.find("explain") != std::string::npos && help.error.empty()));
+    CHECK((version.exit_code == 0 && version.out.starts_with("mxfp4-cache ")));
+    CHECK((verb.exit_code == 0 && verb.out.find("--shape") != std::string::npos));
 }
 
 TEST_CASE("files that are no tuning database are one clear line") {
@@ -355,7 +372,7 @@ TEST_CASE("files that are no tuning database are one clear line") {
     write_bytes(text, std::string(3000, 'x'));
     std::filesystem::copy_file(setup.db, newer);
     sqlite::Database(newer, sqlite::Database::Mode::read_write).execute("PRAGMA user_version = 9");
-    write_bytes(cut, read_bytes(setup.db).substr(0, 5000));
+    write_bytes(cut, text_of(setup.db).substr(0, 5000));
     const std::pair<std::filesystem::path, std::string> files[] = {
         {setup.folder / "absent", "there is no tuning database"},
         {setup.folder.path(), "is a folder"},
@@ -370,18 +387,18 @@ TEST_CASE("files that are no tuning database are one clear line") {
             arguments.insert(arguments.end(), {"--db", path.string()});
             INFO(path << " " << verb[0]);
             check_failure(setup.bare(arguments), 1, part);
-            CHECK(setup.bare(arguments).err.find(path.string()) != std::string::npos);
+            CHECK(setup.bare(arguments).error.find(path.string()) != std::string::npos);
         }
         CHECK(std::filesystem::exists(path) == exists);
         const ToolRun verified = setup.bare({"verify", "--json", "--db", path.string()});
-        CHECK(verified.code == 1);
+        CHECK(verified.exit_code == 1);
         if (exists) CHECK(Json::parse(verified.out)["ok"] == false);
     }
 }
 
 TEST_CASE("the tool never prints a flipped bit") {
     const Setup setup;
-    const std::string whole = read_bytes(setup.db);
+    const std::string whole = text_of(setup.db);
     const Json truth = setup.json({"list"})["winners"];
     std::mt19937 random(11);
     int noticed = 0;
@@ -390,8 +407,8 @@ TEST_CASE("the tool never prints a flipped bit") {
         bytes[random() % bytes.size()] ^= char(1 << random() % 8);
         write_bytes(setup.db, bytes);
         const ToolRun listed = setup.run({"list", "--json"});
-        REQUIRE((listed.code == 0 || listed.code == 1));
-        if (listed.code == 1) {
+        REQUIRE((listed.exit_code == 0 || listed.exit_code == 1));
+        if (listed.exit_code == 1) {
             ++noticed;
             continue;
         }
@@ -399,7 +416,7 @@ TEST_CASE("the tool never prints a flipped bit") {
         for (const Json& winner : winners) REQUIRE(std::find(truth.begin(), truth.end(), winner) != truth.end());
         if (winners.size() == truth.size()) continue;
         ++noticed;
-        REQUIRE(setup.run({"verify"}).code == 1);
+        REQUIRE(setup.run({"verify"}).exit_code == 1);
     }
     CHECK(noticed > 3);
 }

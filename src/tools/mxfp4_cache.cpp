@@ -1,6 +1,4 @@
 // mxfp4-cache: looks into the tuning database, explains its choices and keeps it in order.
-#include <unistd.h>
-
 #include <fstream>
 #include <iostream>
 #include <iterator>
@@ -14,7 +12,8 @@
 #include "cache/upkeep.h"
 #include "cache/winner_json.h"
 #include "core/config_text.h"
-#include "tools/device_option.h"
+#include "core/new_file.h"
+#include "tools/device_arguments.h"
 #include "tools/tool.h"
 
 using namespace mxfp4;
@@ -24,8 +23,11 @@ using Path = std::filesystem::path;
 namespace {
 
 struct Arguments {
-    Path db, other, output;
-    std::string key, file, layout = "native", scale_class = "folded", device = "auto";
+    explicit Arguments(Tool& tool) : device(tool) {}
+
+    DeviceArguments device;
+    Path other, output;
+    std::string key, file, layout = "native", scale_class = "folded";
     std::vector<std::int64_t> shape;
     std::int64_t rows = 0, groups = 0;
     std::optional<int> num_warps;
@@ -33,8 +35,6 @@ struct Arguments {
 };
 
 // ---- The database ---------------------------------------------------------------------------------------------------
-
-Path database(const Arguments& arguments) { return arguments.db.empty() ? default_database() : arguments.db; }
 
 void require_there(const Path& path) {
     if (std::error_code error; !std::filesystem::exists(path, error) && !error)
@@ -55,10 +55,10 @@ std::vector<Winner> winners_of(Tool& tool, const Path& path) {
     return cache.all();
 }
 
-// Of this program's own kernel text, whatever device there is.
-std::string current_kernel_hash(Variant variant) {
-    if (variant == Variant::host) return make_host_backend({})->kernel_hash(variant);
-    return Jit(BackendOptions{}).kernel_hash(variant);
+// Of the kernel text that this program would compile, whatever device there is.
+std::string current_kernel_hash(Variant variant, const BackendOptions& options) {
+    if (variant == Variant::host) return make_host_backend(options)->kernel_hash(variant);
+    return Jit(options).kernel_hash(variant);
 }
 
 // ---- Looking --------------------------------------------------------------------------------------------------------
@@ -68,8 +68,8 @@ std::string summary(const Winner& w) {
                        to_string(w.status), w.tuned_at);
 }
 
-int list(Tool& tool, const Arguments& arguments) {
-    const std::vector<Winner> winners = winners_of(tool, database(arguments));
+int list(Tool& tool, Arguments& arguments) {
+    const std::vector<Winner> winners = winners_of(tool, arguments.device.database());
     if (tool.json()) {
         tool.print(to_json(winners));
         return kExitDone;
@@ -78,12 +78,12 @@ int list(Tool& tool, const Arguments& arguments) {
         tool.print(summary(winner));
         tool.print("    " + winner.key.text());
     }
-    tool.say(fmt::format("{} winners in '{}'", winners.size(), database(arguments).string()));
+    tool.say(fmt::format("{} winners in '{}'", winners.size(), arguments.device.database().string()));
     return kExitDone;
 }
 
-int show(Tool& tool, const Arguments& arguments) {
-    const std::vector<Winner> winners = winners_of(tool, database(arguments));
+int show(Tool& tool, Arguments& arguments) {
+    const std::vector<Winner> winners = winners_of(tool, arguments.device.database());
     const Winner& w = find_winner(winners, arguments.key);
     if (tool.json()) {
         tool.print(to_json(w));
@@ -138,7 +138,7 @@ Explanation explain_choice(const std::vector<Winner>& winners, const Backend& ba
     return explanation;
 }
 
-WeightsFormat format_of(const Arguments& arguments) {
+WeightsFormat format_of(Arguments& arguments) {
     return from_arguments([&] {
         const WeightsFormat format{parse_layout(arguments.layout), 0, parse_scale_class(arguments.scale_class)};
         if (format.layout == Layout::native) {
@@ -154,14 +154,14 @@ WeightsFormat format_of(const Arguments& arguments) {
     });
 }
 
-ProblemShape shape_of(const Arguments& arguments) {
+ProblemShape shape_of(Arguments& arguments) {
     const ProblemShape shape{.experts = arguments.shape[0],
                              .n = arguments.shape[1],
                              .k = arguments.shape[2],
                              .rows = arguments.rows,
                              .groups = arguments.groups,
                              .x_aligned = !arguments.unaligned_x,
-                             .y_aligned = !arguments.unaligned_y};
+                             .y_aligned = !arguments.unaligned_y && arguments.shape[1] % 8 == 0};
     if (check_shape(shape) != Reject::none)
         throw UsageError(
             "--shape, --rows and --groups are no problem",
@@ -185,19 +185,16 @@ std::string describe_differences(const Candidate& candidate, const Key& wanted) 
     return fmt::format("{}", fmt::join(parts, ", "));
 }
 
-int explain(Tool& tool, const Arguments& arguments) {
+int explain(Tool& tool, Arguments& arguments) {
     const WeightsFormat format = format_of(arguments);
     const ProblemShape shape = shape_of(arguments);
-    const Path path = database(arguments);
+    const Path path = arguments.device.database();
     std::vector<Winner> winners;
     if (std::filesystem::exists(path))
         winners = winners_of(tool, path);
     else
         tool.say(fmt::format("there is no tuning database '{}'", path.string()));
-    BackendOptions options;
-    options.images = image_folder(path);
-    options.log = [&](LogLevel, const std::string& message) { tool.say(message); };
-    const auto backend = make_backend(device_from_option(tool, arguments.device), options);
+    const auto backend = make_backend(arguments.device.device(), arguments.device.backend_options());
     const Explanation e = explain_choice(winners, *backend, format, shape);
     if (tool.json()) {
         Json refused = Json::array();
@@ -226,8 +223,8 @@ int explain(Tool& tool, const Arguments& arguments) {
 
 // ---- verify and gc --------------------------------------------------------------------------------------------------
 
-int verify_database(Tool& tool, const Arguments& arguments) {
-    const Path path = database(arguments);
+int verify_database(Tool& tool, Arguments& arguments) {
+    const Path path = arguments.device.database();
     require_there(path);
     std::vector<Finding> bad;
     try {
@@ -249,11 +246,13 @@ int verify_database(Tool& tool, const Arguments& arguments) {
     return bad.empty() ? kExitDone : kExitFailed;
 }
 
-int gc(Tool& tool, const Arguments& arguments) {
-    const Path path = database(arguments);
+int gc(Tool& tool, Arguments& arguments) {
+    const Path path = arguments.device.database();
     Cache cache = open_existing(path, arguments.dry_run ? Cache::Mode::read_only : Cache::Mode::read_write);
     const std::vector<KeptImage> images = verify_images(image_folder(path));
-    Garbage garbage = find_garbage(cache.all(), images, current_kernel_hash);
+    Garbage garbage = find_garbage(cache.all(), images, [&](Variant variant) {
+        return current_kernel_hash(variant, arguments.device.backend_options());
+    });
     std::vector<std::string> keys;
     for (const Finding& row : garbage.rows) keys.push_back(row.key);
     for (const std::string& key : cache.damaged()) garbage.rows.push_back({key, "the row's checksum does not match"});
@@ -284,24 +283,15 @@ int gc(Tool& tool, const Arguments& arguments) {
 
 // ---- Between databases ----------------------------------------------------------------------------------------------
 
-// Whole or not at all, unless the path is a pipe or a device.
-void write_output(const Path& path, const std::string& text) {
-    const bool special = std::filesystem::exists(path) && !std::filesystem::is_regular_file(path);
-    const Path target = special ? path : Path(fmt::format("{}.{}.tmp", path.string(), getpid()));
-    std::ofstream out(target, std::ios::binary);
-    out << text << '\n';
-    out.close();
-    std::error_code error;
-    if (out && !special) std::filesystem::rename(target, path, error);
-    if (out && !error) return;
-    std::error_code ignored;
-    if (!special) std::filesystem::remove(target, ignored);
-    throw Error(ErrorCode::io, fmt::format("cannot write '{}'", path.string()),
-                {"", "", "check its folder and the space on its disk"});
+void write_file(const Path& path, const std::string& text) {
+    NewFile file(path, text.size());
+    file.write(0, {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()});
+    file.sync();
+    file.commit();
 }
 
-int export_winners(Tool& tool, const Arguments& arguments) {
-    const std::vector<Winner> winners = winners_of(tool, database(arguments));
+int export_winners(Tool& tool, Arguments& arguments) {
+    const std::vector<Winner> winners = winners_of(tool, arguments.device.database());
     const Json document = to_json(winners);
     if (arguments.output.empty() && tool.json()) {
         tool.print(document);
@@ -312,7 +302,7 @@ int export_winners(Tool& tool, const Arguments& arguments) {
         tool.print(text);
         return kExitDone;
     }
-    write_output(arguments.output, text);
+    write_file(arguments.output, text + "\n");
     if (tool.json()) tool.print(Json{{"path", arguments.output.string()}, {"winners", winners.size()}});
     tool.say(fmt::format("{} winners in '{}'", winners.size(), arguments.output.string()));
     return kExitDone;
@@ -349,7 +339,7 @@ Json read_json(const std::string& file) {
     return json;
 }
 
-int import_winners(Tool& tool, const Arguments& arguments) {
+int import_winners(Tool& tool, Arguments& arguments) {
     const Json json = read_json(arguments.file);
     std::vector<Winner> theirs;
     try {
@@ -357,15 +347,15 @@ int import_winners(Tool& tool, const Arguments& arguments) {
     } catch (const Error& error) {
         throw Error(ErrorCode::bad_file, fmt::format("'{}': {}", arguments.file, error.what()));
     }
-    return take(tool, database(arguments), theirs);
+    return take(tool, arguments.device.database(), theirs);
 }
 
-int merge_database(Tool& tool, const Arguments& arguments) {
-    return take(tool, database(arguments), winners_of(tool, arguments.other));
+int merge_database(Tool& tool, Arguments& arguments) {
+    return take(tool, arguments.device.database(), winners_of(tool, arguments.other));
 }
 
-int diff(Tool& tool, const Arguments& arguments) {
-    const Difference d = compare(winners_of(tool, database(arguments)), winners_of(tool, arguments.other));
+int diff(Tool& tool, Arguments& arguments) {
+    const Difference d = compare(winners_of(tool, arguments.device.database()), winners_of(tool, arguments.other));
     if (tool.json()) {
         Json here = Json::array(), there = Json::array(), changed = Json::array();
         for (const Winner& w : d.only_ours) here.push_back(w.key.text());
@@ -387,8 +377,8 @@ int diff(Tool& tool, const Arguments& arguments) {
 
 // ---- block and unblock ----------------------------------------------------------------------------------------------
 
-int set_status(Tool& tool, const Arguments& arguments, WinnerStatus status) {
-    Cache cache = open_existing(database(arguments), Cache::Mode::read_write);
+int set_status(Tool& tool, Arguments& arguments, WinnerStatus status) {
+    Cache cache = open_existing(arguments.device.database(), Cache::Mode::read_write);
     const std::vector<Winner> winners = cache.all();
     const std::string key = find_winner(winners, arguments.key).key.text();
     cache.set_status(key, status);
@@ -433,7 +423,6 @@ void add_verbs(Tool& tool, Arguments& a, Verb& chosen) {
     why->add_option("--layout", a.layout, "native, hopper or blocks")->capture_default_str();
     why->add_option("--num-warps", a.num_warps, "Of the scale swizzle (hopper, blocks); 8");
     why->add_option("--scale-class", a.scale_class, "folded, rebased or plain")->capture_default_str();
-    why->add_option("--device", a.device, "auto, cuda, cuda:N or host")->capture_default_str();
     why->add_flag("--unaligned-x", a.unaligned_x, "x or its row stride is no multiple of 16 bytes");
     why->add_flag("--unaligned-y", a.unaligned_y, "y or its row stride is no multiple of 16 bytes");
 
@@ -457,13 +446,10 @@ void add_verbs(Tool& tool, Arguments& a, Verb& chosen) {
 
 int main(int argc, char** argv) {
     Tool tool("mxfp4-cache", "Looks into the tuning database, explains its choices and keeps it in order.");
-    Arguments arguments;
+    Arguments arguments(tool);
     Verb chosen;
     tool.app().require_subcommand(1);
-    tool.app().fallthrough();  // --db, --json and --quiet may follow the verb
-    tool.app().add_option("--db", arguments.db,
-                          "The tuning database; $MXFP4_DB, $XDG_CACHE_HOME/mxfp4/tuned.sqlite, "
-                          "~/.cache/mxfp4/tuned.sqlite");
+    tool.app().fallthrough();  // --db, --device, --json and --quiet may follow the verb
     add_verbs(tool, arguments, chosen);
     return tool.run(argc, argv, [&] { return chosen(); });
 }
