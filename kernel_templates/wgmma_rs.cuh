@@ -55,6 +55,7 @@ struct WgmmaRs {
 
     // A hopper tile of 64 rows and 64 k is 16 stored rows of 128 bytes: one behind the other they are in native's order.
     __device__ void copy_hopper(const Work& work, int chunk, int chunks, int stage, int thread) const {
+        if (thread == 0) ptx::mbarrier_arrive(ring.full(stage));
         const int slabs = slabs_of<kConfig>(work, arguments.n), slab0 = work.n / kSlabRows;
         const u8* values = arguments.values + work.expert * arguments.values_expert_bytes +
                            (i64(slab0) * 16 + (thread >> 3)) * arguments.values_row_bytes + i64(chunk) * 128 + (thread & 7) * 16;
@@ -82,14 +83,14 @@ struct WgmmaRs {
         const auto rule = ScaleRule<kFormat>::of_expert(arguments.expert_shift, work.expert);
         const int thread = int(threadIdx.x) & 127;
         for (int chunk = work.chunk_begin; chunk < work.chunk_end; chunk += kChunks) {
-            ptx::mbarrier_wait(ring.full(position.stage), position.parity);
+            ring.wait(position);
             const u32 x = ptx::shared_address(shared.x[position.stage]);
             const u32 w = ptx::shared_address(shared.w[position.stage][warpgroup * kSlabs]) + thread * 16;
             const u32 scales = ptx::shared_address(shared.scales[position.stage][warpgroup * kSlabs]) + thread / 4 * 4;
 #pragma unroll
             for (int c = 0; c < kChunks; ++c) {
                 if (c > 0 && chunk + c >= work.chunk_end) break;
-                const u64 b = ptx::swizzled_descriptor(x + c * SharedMemory::kXChunkBytes);
+                const u32 b = ptx::descriptor_address(x + c * SharedMemory::kXChunkBytes);
 #pragma unroll
                 for (int s = 0; s < kSlabs; ++s) {
                     const ptx::Word4 words = ptx::load_shared16(w + (s * kChunks + c) * kNativeValueTileBytes);
@@ -101,21 +102,20 @@ struct WgmmaRs {
                 }
             }
             ptx::wgmma_wait<0>();
-            if (thread == 0) ptx::mbarrier_arrive(ring.empty(position.stage));
-            position.advance();
+            ring.release(position);
         }
     }
 
     // Two k16 steps under one scale are one group. The tensor cores may still read the fragments of the group before, so at
     // most one group is in flight when new fragments are decoded.
     template <int kN>
-    __device__ static void multiply_half(u32 word0, u32 word1, u32 multipliers, u64 b, float (&d)[kN / 2]) {
+    __device__ static void multiply_half(u32 word0, u32 word1, u32 multipliers, u32 b, float (&d)[kN / 2]) {
         u32 a0[4], a1[4];
         decode_fragment<kFormat>(word0, multipliers, a0);
         decode_fragment<kFormat>(word1, multipliers, a1);
         ptx::wgmma_fence();
-        ptx::Wgmma<kN>::rs(d, a0, b);
-        ptx::Wgmma<kN>::rs(d, a1, b + 2);
+        ptx::Wgmma<kN>::rs(d, a0, ptx::swizzled_descriptor(b));
+        ptx::Wgmma<kN>::rs(d, a1, ptx::swizzled_descriptor(b + 2));
         ptx::wgmma_commit();
         ptx::wgmma_wait<1>();
     }

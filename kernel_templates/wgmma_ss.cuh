@@ -88,25 +88,28 @@ struct WgmmaSs {
     template <int kN, class Position>
     __device__ void multiply(const Work& work, int warpgroup, Position& position, float (&d)[kSlabs][kN / 2]) const {
         for (int chunk = work.chunk_begin; chunk < work.chunk_end; chunk += kChunks) {
-            ptx::mbarrier_wait(ring.full(position.stage), position.parity);
+            ring.wait(position);
             const u32 x = ptx::shared_address(shared.x[position.stage]);
             const u32 w = ptx::shared_address(shared.w[position.stage][warpgroup * kSlabs]);
-            ptx::wgmma_fence();
 #pragma unroll
             for (int c = 0; c < kChunks; ++c) {
-                if (c > 0 && chunk + c >= work.chunk_end) break;
-                const u64 b = ptx::swizzled_descriptor(x + c * SharedMemory::kXChunkBytes);
+                if (c > 0) {
+                    if (chunk + c >= work.chunk_end) break;
+                    ptx::wgmma_wait<0>();  // accumulators in flight over a branch would serialise all of it
+                }
+                ptx::wgmma_fence();
+                const u32 b = ptx::descriptor_address(x + c * SharedMemory::kXChunkBytes);
 #pragma unroll
                 for (int s = 0; s < kSlabs; ++s) {
-                    const u64 a = ptx::swizzled_descriptor(w + (s * kChunks + c) * SharedMemory::kSlabChunkBytes);
+                    const u32 a = ptx::descriptor_address(w + (s * kChunks + c) * SharedMemory::kSlabChunkBytes);
 #pragma unroll
-                    for (int step = 0; step < 4; ++step) ptx::Wgmma<kN>::ss(d[s], a + 2 * step, b + 2 * step);
+                    for (int step = 0; step < 4; ++step) 
+                        ptx::Wgmma<kN>::ss(d[s], ptx::swizzled_descriptor(a + 2 * step), ptx::swizzled_descriptor(b + 2 * step));
                 }
+                ptx::wgmma_commit();
             }
-            ptx::wgmma_commit();
             ptx::wgmma_wait<0>();
-            if ((threadIdx.x & 127) == 0) ptx::mbarrier_arrive(ring.empty(position.stage));
-            position.advance();
+            ring.release(position);
         }
     }
 };
