@@ -19,7 +19,7 @@ __device__ inline void consume(const MatmulArguments& arguments, Shared<kConfig>
     const Ring<kConfig> ring{shared};
     const Epilogue<kConfig> epilogue{arguments, shared, warpgroup};
     for (;;) {
-        ptx::mbarrier_wait(ring.full(position.stage), position.parity);
+        ring.wait(position);
         const Work work = shared.work[position.stage];
         if (work.rows == 0) break;
         with_tile_rows<kConfig.block_m>(work.tile_m, [&]<int kN>() {

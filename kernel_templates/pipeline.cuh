@@ -42,18 +42,36 @@ struct Shared {
     u32 last_arriver[kWarpgroups];
 };
 
-// Barriers of the ring: full when every producer warp and, where bulk copies run, their bytes have arrived; empty when
-// every consumer warpgroup is done with the stage.
+// Barriers of the ring. Full: each producer thread's copies have landed; each has stored its decoded weights (wgmma_ss) or the
+// first thread has written the work item and announced the bulk copies (wgmma_rs). Empty: each consumer warpgroup is done.
 template <KernelConfig kConfig>
 struct Ring {
     using Position = RingPosition<kConfig.stages>;
-    static constexpr bool kBulkWeights = kConfig.variant == Variant::wgmma_rs && kConfig.layout == Layout::native;
+    static constexpr bool kStoredWeights = kConfig.variant == Variant::wgmma_ss;
 
     Shared<kConfig>& shared;
 
     __device__ u32 full(int stage) const { return ptx::shared_address(&shared.full[stage]); }
     __device__ u32 empty(int stage) const { return ptx::shared_address(&shared.empty[stage]); }
 
+    // A producer thread has issued all its copies (or has stored) x for the stage.
+    __device__ void arrive_x(int stage, bool copied) const {
+        if (copied) {
+            ptx::cp_async_arrive(full(stage));
+        } else {
+            ptx::cp_async_wait<0>();  // weights may come by cp.async even where x does not
+            arrive_stored(stage);
+        }
+    }
+    __device__ void arrive_stored(int stage) const {
+        ptx::fence_proxy_async();
+        ptx::mbarrier_arrive(full(stage));
+    }
+    // A consumer waits for the stage; what cp.async wrote becomes visible to WGMMA.
+    __device__ void wait(const Position& position) const {
+        ptx::mbarrier_wait(full(position.stage), position.parity);
+        ptx::fence_proxy_async();
+    }
     // A consumer warpgroup is done with the stage.
     __device__ void release(Position& position) const {
         if ((threadIdx.x & 127) == 0) ptx::mbarrier_arrive(empty(position.stage));
@@ -63,7 +81,7 @@ struct Ring {
     __device__ void init() const {
         if (threadIdx.x == 0) {
             for (int stage = 0; stage < kConfig.stages; ++stage) {
-                ptx::mbarrier_init(full(stage), kProducerWarps + (kBulkWeights ? 1 : 0));
+                ptx::mbarrier_init(full(stage), kProducerWarps * 32 * (kStoredWeights ? 2 : 1) + (kStoredWeights ? 0 : 1));
                 ptx::mbarrier_init(empty(stage), consumer_warpgroups(kConfig));
             }
             ptx::fence_mbarrier_init();

@@ -26,13 +26,10 @@ class Producer {
         work.rows = 0;
         work.chunk_end = work.chunk_begin;
         load(work, copy_weights);
-        announce_all();
+        ptx::cp_async_wait<0>();  // none may be in flight when the block ends
     }
 
   private:
-    // Stages whose copies are issued but not announced as full: a few are kept back so that copies overlap.
-    static constexpr int kLag = kConfig.stages > 3 ? 2 : 1;
-
     // The stages of one item; at least one, because the first one tells the consumers what the item is.
     template <class CopyWeights>
     __device__ void load(const Work& work, CopyWeights&& copy_weights) {
@@ -41,44 +38,22 @@ class Producer {
         const XTile x = x_tile(arguments_, work.row, work.rows);
         int chunk = work.chunk_begin;
         do {
-            acquire();
-            if (chunk == work.chunk_begin && thread == 0) ring_.shared.work[issue_.stage] = work;
+            ptx::mbarrier_wait(ring_.empty(position_.stage), position_.parity ^ 1);
+            if (chunk == work.chunk_begin && thread == 0) ring_.shared.work[position_.stage] = work;
             const int chunks = work.chunk_end - chunk < kChunks ? work.chunk_end - chunk : kChunks;
+            copy_weights(work, chunk, chunks, position_.stage, thread);
             for (int c = 0; c < chunks; ++c)
-                x.load_chunk(ptx::shared_address(ring_.shared.x[issue_.stage][c]), chunk + c, thread);
-            copy_weights(work, chunk, chunks, issue_.stage, thread);
-            ptx::cp_async_commit();
-            issue_.advance();
-            if (++pending_ > kLag) {
-                ptx::cp_async_wait<kLag>();
-                announce();
-            }
+                x.load_chunk(ptx::shared_address(ring_.shared.x[position_.stage][c]), chunk + c, thread);
+            ring_.arrive_x(position_.stage, x.aligned);
+            if constexpr (Ring<kConfig>::kStoredWeights) ring_.arrive_stored(position_.stage);
+            position_.advance();
             chunk += kChunks;
         } while (chunk < work.chunk_end);
-    }
-    __device__ void acquire() {
-        const u32 empty = ring_.empty(issue_.stage), parity = issue_.parity ^ 1;
-        if (ptx::mbarrier_try_wait(empty, parity)) return;
-        announce_all();  // the consumers may be waiting for just these
-        ptx::mbarrier_wait(empty, parity);
-    }
-    // The copies of the oldest pending stage have landed; this thread's writes become visible to WGMMA.
-    __device__ void announce() {
-        ptx::fence_proxy_async();
-        __syncwarp();
-        if (ptx::lane_id() == 0) ptx::mbarrier_arrive(ring_.full(announce_.stage));
-        announce_.advance();
-        --pending_;
-    }
-    __device__ void announce_all() {
-        ptx::cp_async_wait<0>();
-        while (pending_ > 0) announce();
     }
 
     const MatmulArguments& arguments_;
     Ring<kConfig> ring_;
-    typename Ring<kConfig>::Position issue_, announce_;
-    int pending_ = 0;
+    typename Ring<kConfig>::Position position_;
 };
 
 // Slabs of 64 outputs that a tile really has: the last tile of N may have fewer.

@@ -72,6 +72,10 @@ __device__ inline u64 policy_evict_last() {
 __device__ inline void cp_async16(u32 to, const void* from, int valid) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(valid) : "memory");
 }
+// Arrives on the barrier (one of its expected arrivals) when all cp.async of this thread so far have landed.
+__device__ inline void cp_async_arrive(u32 barrier) {
+    asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(barrier) : "memory");
+}
 __device__ inline void cp_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int kPending>
 __device__ inline void cp_async_wait() {

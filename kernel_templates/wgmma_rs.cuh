@@ -55,6 +55,7 @@ struct WgmmaRs {
 
     // A hopper tile of 64 rows and 64 k is 16 stored rows of 128 bytes: one behind the other they are in native's order.
     __device__ void copy_hopper(const Work& work, int chunk, int chunks, int stage, int thread) const {
+        if (thread == 0) ptx::mbarrier_arrive(ring.full(stage));
         const int slabs = slabs_of<kConfig>(work, arguments.n), slab0 = work.n / kSlabRows;
         const u8* values = arguments.values + work.expert * arguments.values_expert_bytes +
                            (i64(slab0) * 16 + (thread >> 3)) * arguments.values_row_bytes + i64(chunk) * 128 + (thread & 7) * 16;
@@ -82,7 +83,7 @@ struct WgmmaRs {
         const auto rule = ScaleRule<kFormat>::of_expert(arguments.expert_shift, work.expert);
         const int thread = int(threadIdx.x) & 127;
         for (int chunk = work.chunk_begin; chunk < work.chunk_end; chunk += kChunks) {
-            ptx::mbarrier_wait(ring.full(position.stage), position.parity);
+            ring.wait(position);
             const u32 x = ptx::shared_address(shared.x[position.stage]);
             const u32 w = ptx::shared_address(shared.w[position.stage][warpgroup * kSlabs]) + thread * 16;
             const u32 scales = ptx::shared_address(shared.scales[position.stage][warpgroup * kSlabs]) + thread / 4 * 4;

@@ -88,12 +88,15 @@ struct WgmmaSs {
     template <int kN, class Position>
     __device__ void multiply(const Work& work, int warpgroup, Position& position, float (&d)[kSlabs][kN / 2]) const {
         for (int chunk = work.chunk_begin; chunk < work.chunk_end; chunk += kChunks) {
-            ptx::mbarrier_wait(ring.full(position.stage), position.parity);
+            ring.wait(position);
             const u32 x = ptx::shared_address(shared.x[position.stage]);
             const u32 w = ptx::shared_address(shared.w[position.stage][warpgroup * kSlabs]);
 #pragma unroll
             for (int c = 0; c < kChunks; ++c) {
-                if (c > 0 && chunk + c >= work.chunk_end) break;
+                if (c > 0) {
+                    if (chunk + c >= work.chunk_end) break;
+                    ptx::wgmma_wait<0>();  // accumulators in flight over a branch would serialise all of it
+                }
                 ptx::wgmma_fence();
                 const u32 b = ptx::descriptor_address(x + c * SharedMemory::kXChunkBytes);
 #pragma unroll
@@ -103,8 +106,8 @@ struct WgmmaSs {
                     for (int step = 0; step < 4; ++step) 
                         ptx::Wgmma<kN>::ss(d[s], ptx::swizzled_descriptor(a + 2 * step), ptx::swizzled_descriptor(b + 2 * step));
                 }
+                ptx::wgmma_commit();
             }
-            ptx::wgmma_commit();
             ptx::wgmma_wait<0>();
             ring.release(position);
         }

@@ -7,11 +7,11 @@
 namespace mxfp4 {
 namespace {
 
-double rounded(double value, double step) { return std::round(value / step) * step; }
+double rounded(double value, double per_unit) { return std::round(value * per_unit) / per_unit; }
 
 nlohmann::json number(std::optional<double> value) {
     if (!value || !std::isfinite(*value)) return nullptr;
-    return rounded(*value, *value < 100 ? 1e-3 : 1e-2);
+    return rounded(*value, *value < 100 ? 1e3 : 1e2);
 }
 
 std::string percent(std::optional<double> fraction) { return fraction ? fmt::format("{:.0f} %", 100 * *fraction) : "-"; }
@@ -33,7 +33,7 @@ nlohmann::json to_json(const BenchRow& row) {
         {"floor_us", number(row.floor())}, {"config", row.config}, {"how", row.how},
         {"rel_err", nullptr},
     };
-    if (row.rel_err && std::isfinite(*row.rel_err)) json["rel_err"] = rounded(*row.rel_err, 1e-8);
+    if (row.rel_err && std::isfinite(*row.rel_err)) json["rel_err"] = rounded(*row.rel_err, 1e8);
     if (row.us_default) json["us_default"] = number(row.us_default);
     if (row.naive_us) json["naive_us"] = number(row.naive_us);
     if (row.cublas_us) json["cublas_us"] = number(row.cublas_us);

@@ -171,7 +171,6 @@ class TuneTool {
             tool_.print(json);
         } else {
             lines_.push_back(table_line(row) + (reused ? ", reused" : ""));
-            if (!reused) tool_.say(lines_.back());
         }
     }
 

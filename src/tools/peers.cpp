@@ -43,7 +43,8 @@ std::optional<double> peer_us(const Peer* peer, const char* column) {
 }
 
 BandSummary summarise(const Band& band, std::span<const BenchRow> rows, std::span<const Peer> peers) {
-    BandSummary summary{.name = band.name};
+    BandSummary summary;
+    summary.name = band.name;
     GeometricMean fraction, best, triton;
     double slowest = 0;
     for (const BenchRow& row : rows) {
