@@ -56,6 +56,7 @@ std::string fill(void* library, Driver& d) {
     entry("cuFuncSetAttribute", d.func_set_attribute);
     entry("cuOccupancyMaxActiveBlocksPerMultiprocessor", d.occupancy_max_active_blocks_per_multiprocessor);
     entry("cuLaunchKernel", d.launch_kernel);
+    entry("cuTensorMapEncodeTiled", d.tensor_map_encode_tiled);
     entry("cuStreamCreate", d.stream_create);
     entry("cuStreamDestroy_v2", d.stream_destroy);
     entry("cuStreamSynchronize", d.stream_synchronize);

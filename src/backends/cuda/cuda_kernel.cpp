@@ -57,9 +57,24 @@ CudaKernel::~CudaKernel() {
     } catch (const Error&) {}
 }
 
+// x as the copy engine sees it: boxes of 64 k (128 bytes, swizzled) and a few rows. Encoding is arithmetic on the host.
+void describe_x(const KernelConfig& config, MatmulArguments& a) {
+    static_assert(sizeof(TensorMap) == sizeof(CUtensorMap) && alignof(TensorMap) == alignof(CUtensorMap));
+    const cuuint64_t sizes[2] = {cuuint64_t(a.k), cuuint64_t(a.rows)};
+    const cuuint64_t row_bytes[1] = {cuuint64_t(a.x_stride) * 2};
+    const cuuint32_t box[2] = {kChunkK, cuuint32_t(x_box_rows(config))}, steps[2] = {1, 1};
+    check(driver().tensor_map_encode_tiled(reinterpret_cast<CUtensorMap*>(&a.x_map), CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2,
+                                           const_cast<void*>(a.x), sizes, row_bytes, box, steps,
+                                           CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                                           CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE),
+          "describe x to the copy engine");
+}
+
 void CudaKernel::launch(const MatmulArguments& arguments, Stream stream) const {
     const CurrentContext current(context_->get());
-    void* parameters[] = {const_cast<MatmulArguments*>(&arguments)};
+    MatmulArguments a = arguments;
+    if (is_wgmma(config_.variant) && a.x_aligned) describe_x(config_, a);
+    void* parameters[] = {&a};
     check(driver().launch_kernel(function_, blocks_, 1, 1, threads_, 1, 1, shared_bytes_, stream, parameters, nullptr),
           "launch a kernel");
 }
