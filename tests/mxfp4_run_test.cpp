@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "contract/config.h"
 #include "pack/safetensors.h"
 #include "support/matmul_case.h"
 #include "support/run_tool.h"
