@@ -206,6 +206,8 @@ std::string utc_now() {
     return text;
 }
 
+std::filesystem::path image_folder(const std::filesystem::path& database) { return database.parent_path() / "cubin"; }
+
 struct Cache::Impl {
     std::filesystem::path path;
     Mode mode;

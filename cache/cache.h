@@ -30,6 +30,9 @@ std::string utc_now();                                    // in the form of tune
 
 inline constexpr int kCacheSchema = 1;  // SQLite's user_version. Raise with any change of the tables
 
+// Where the compiled images of a database lie: cubin/ beside it.
+std::filesystem::path image_folder(const std::filesystem::path& database);
+
 class Cache {
   public:
     enum class Mode { read_only, read_write };

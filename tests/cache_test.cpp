@@ -15,7 +15,7 @@
 
 #include "cache/cache.h"
 #include "cache/sqlite.h"
-#include "temporary_folder.h"
+#include "support/temporary_folder.h"
 
 using namespace mxfp4;
 using Path = std::filesystem::path;

@@ -8,7 +8,7 @@
 #include "backends/cuda/image_store.h"
 #include "backends/cuda/report_text.h"
 #include "core/sha256.h"
-#include "temporary_folder.h"
+#include "support/temporary_folder.h"
 
 using namespace mxfp4;
 

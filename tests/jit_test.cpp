@@ -10,8 +10,8 @@
 
 #include "backends/cuda/compile_many.h"
 #include "core/config_text.h"
+#include "support/temporary_folder.h"
 #include "tools/nvrtc_of_environment.h"
-#include "temporary_folder.h"
 
 using namespace mxfp4;
 

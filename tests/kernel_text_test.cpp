@@ -4,7 +4,7 @@
 
 #include "core/sha256.h"
 #include "kernel_text.h"
-#include "temporary_folder.h"
+#include "support/temporary_folder.h"
 
 using namespace mxfp4;
 

@@ -7,7 +7,7 @@
 
 #include <mxfp4/error.h>
 
-#include "cache/key.h"
+#include "cache/problem_key.h"
 
 using namespace mxfp4;
 
@@ -141,4 +141,26 @@ TEST_CASE("a key text that is not canonical is refused") {
                                    with("n=5760;k=2880", "k=2880;n=5760"),
                                    with("rows=64;", "")})
         CHECK_THROWS_AS(Key::parse(bad), Error);
+}
+
+TEST_CASE("a problem's key names the device and the bucket of its rows") {
+    const auto backend = make_host_backend({});
+    const WeightsFormat format{Layout::hopper, 8, ScaleClass::rebased};
+    const ProblemShape shape{
+        .experts = 32, .n = 5760, .k = 2880, .rows = 50, .groups = 0, .x_aligned = false, .y_aligned = true};
+    const Key key = problem_key(*backend, format, 1, shape);
+    CHECK(key.device == backend->identity().name);
+    CHECK(key.sm_count == backend->identity().sm_count);
+    CHECK(key.memory_gib * (1ll << 30) == backend->identity().memory_bytes);
+    CHECK(key.compiler == backend->compiler_build());
+    CHECK(key.kernel_hash.empty());
+    CHECK(key.format() == format);
+    CHECK(key.rows == 64);
+    CHECK(key.groups == 32);
+    CHECK_FALSE(key.x_aligned);
+    CHECK(key.y_aligned);
+    CHECK(groups_bound(32, 32) == 32);
+    CHECK(groups_bound(5, 32) == 6);
+    CHECK(groups_bound(33, 32) == 48);
+    CHECK(groups_bound(33, 33) == 33);
 }

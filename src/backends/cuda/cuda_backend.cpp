@@ -135,14 +135,15 @@ class CudaBackend : public Backend {
         check(driver().stream_synchronize(stream), "wait for a stream");
     }
 
-    bool is_capturing(Stream stream) const override {
+    std::uint64_t capture_id(Stream stream) const override {
         const CurrentContext current(context_->get());
         CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
-        const CUresult result = driver().stream_is_capturing(stream, &status);
+        cuuint64_t id = 0;
+        const CUresult result = driver().stream_get_capture_info(stream, &status, &id, nullptr, nullptr, nullptr);
         // The legacy default stream cannot be asked while another stream is captured; nor may it be used.
-        if (result == CUDA_ERROR_STREAM_CAPTURE_IMPLICIT) return true;
+        if (result == CUDA_ERROR_STREAM_CAPTURE_IMPLICIT) return ~std::uint64_t(0);
         check(result, "ask whether a stream is captured");
-        return status != CU_STREAM_CAPTURE_STATUS_NONE;
+        return status == CU_STREAM_CAPTURE_STATUS_NONE ? 0 : id;
     }
 
     CompileReport compile(const KernelConfig& config, const WeightsFormat& format) override {

@@ -1,0 +1,28 @@
+// A file that appears under its name whole or not at all.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <span>
+
+namespace mxfp4 {
+
+// Written under a temporary name in the same folder until commit() renames it; without commit() it is taken away again.
+class NewFile {
+  public:
+    NewFile(std::filesystem::path path, std::uint64_t bytes);  // bytes: its size in the end, so that a full disk shows at once
+    ~NewFile();
+    NewFile(const NewFile&) = delete;
+    NewFile& operator=(const NewFile&) = delete;
+
+    void write(std::uint64_t at, std::span<const std::uint8_t> bytes);  // from any thread
+    void sync();                                                        // all that was written lies on the disk
+    void commit();
+    const std::filesystem::path& temporary_path() const { return temporary_; }
+
+  private:
+    std::filesystem::path path_, temporary_;
+    int fd_ = -1;
+};
+
+}  // namespace mxfp4
