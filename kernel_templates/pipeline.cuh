@@ -43,7 +43,7 @@ struct Shared {
 };
 
 // Barriers of the ring. Full: the first producer thread has written the work item and announced what the copy engine brings,
-// and, where the threads themselves copy or store something, each of them has. Empty: each consumer warpgroup is done.
+// and, where the threads themselves copy or store something, each of them has. Empty: each consumer warp is done.
 template <KernelConfig kConfig>
 struct Ring {
     using Position = RingPosition<kConfig.stages>;
@@ -57,15 +57,16 @@ struct Ring {
         if (threadIdx.x == 0) {
             for (int stage = 0; stage < kConfig.stages; ++stage) {
                 ptx::mbarrier_init(full(stage), 1 + (threads_arrive ? kProducerWarps * 32 : 0));
-                ptx::mbarrier_init(empty(stage), consumer_warpgroups(kConfig));
+                ptx::mbarrier_init(empty(stage), consumer_warpgroups(kConfig) * 4);
             }
             ptx::fence_mbarrier_init();
         }
         __syncthreads();
     }
-    // A consumer warpgroup is done with the stage.
+    // A consumer warp is done with the stage. Each warp says so itself: WGMMA does not hold the four of a warpgroup together,
+    // and one may still have packed weights to read when another's products are complete.
     __device__ void release(Position& position) const {
-        if ((threadIdx.x & 127) == 0) ptx::mbarrier_arrive(empty(position.stage));
+        if (ptx::lane_id() == 0) ptx::mbarrier_arrive(empty(position.stage));
         position.advance();
     }
 };
