@@ -29,14 +29,14 @@ struct Epilogue {
     Shared<kConfig>& shared;
     int warpgroup;
 
-    __device__ int thread() const { return int(threadIdx.x) & 127; }
+    __device__ static int thread() { return ptx::thread_id_anew() & 127; }
     __device__ void sync() const { ptx::named_barrier_sync(1 + warpgroup, 128); }
 
     // d: m64nN accumulators of one slab whose first output is n. Goes through shared memory 32 rows at a time, so that a row
     // leaves in 128-byte runs; two halves of the staging alternate, so that one barrier a step is enough.
     template <int kN>
     __device__ void store(const Work& work, int n, const float (&d)[kN / 2], float scale) const {
-        const int warp = thread() / 32, lane = ptx::lane_id();
+        const int thread = Epilogue::thread(), warp = thread / 32, lane = thread % 32;
         const u32 staging = ptx::shared_address(shared.store[warpgroup]);
 #pragma unroll
         for (int row0 = 0; row0 < kN; row0 += 32) {
@@ -54,8 +54,8 @@ struct Epilogue {
                     ptx::stmatrix2_trans(to, packed(d, j, 0, scale), packed(d, j, 1, scale));
             }
             sync();
-            for (int row = thread() >> 3; row < 32 && row0 + row < work.rows; row += 16) {
-                const int p = thread() & 7;
+            for (int row = thread >> 3; row < 32 && row0 + row < work.rows; row += 16) {
+                const int p = thread & 7;
                 store_row_piece(arguments, i64(work.row) + row0 + row, n + p * 8,
                                 ptx::load_shared16(half + row * 128 + ((p ^ (row & 7)) << 4)));
             }

@@ -1,6 +1,7 @@
 // The PTX instructions that the kernels use, one function each, named after the instruction. PTX ISA 8.x, sm_90a.
 #pragma once
 
+#include "contract/arguments.h"
 #include "contract/layout.h"
 
 namespace mxfp4::ptx {
@@ -11,6 +12,13 @@ struct alignas(16) Word4 {
 
 __device__ inline u32 shared_address(const void* pointer) { return u32(__cvta_generic_to_shared(pointer)); }
 __device__ inline int lane_id() { return int(threadIdx.x) & 31; }
+// threadIdx.x, read anew: the compiler neither merges nor hoists it. Where a value that hangs on it would otherwise live in a
+// register across a main loop that needs them all.
+__device__ inline int thread_id_anew() {
+    int id;
+    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(id));
+    return id;
+}
 __device__ inline int warp_id() { return int(threadIdx.x) >> 5; }
 
 // ---- mbarrier -------------------------------------------------------------------------------------------------------
@@ -51,6 +59,13 @@ __device__ inline void bulk_copy(u32 to, const void* from, u32 bytes, u32 barrie
         "l"(from), "r"(bytes), "r"(barrier), "l"(cache_policy)
         : "memory");
 }
+// One box of a 2-D tensor map, at column c0 and row c1; outside the tensor it is zero. The bytes count on the barrier.
+__device__ inline void tensor_copy(u32 to, const TensorMap& map, int c0, int c1, u32 barrier) {
+    asm volatile(
+        "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];" ::"r"(to),
+        "l"(&map), "r"(c0), "r"(c1), "r"(barrier)
+        : "memory");
+}
 __device__ inline u64 policy_evict_first() {
     u64 policy;
     asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
@@ -64,6 +79,10 @@ __device__ inline u64 policy_evict_last() {
 // 16 bytes, global -> shared; only the first `valid` (0..16) are read, the rest become zero.
 __device__ inline void cp_async16(u32 to, const void* from, int valid) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(valid) : "memory");
+}
+// Arrives on the barrier (one of its expected arrivals) when all cp.async of this thread so far have landed.
+__device__ inline void cp_async_arrive(u32 barrier) {
+    asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(barrier) : "memory");
 }
 __device__ inline void cp_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int kPending>
@@ -135,9 +154,11 @@ __device__ inline void wgmma_wait() {
 }
 
 // Descriptor of a K-major bf16 tile of 128-byte rows (64 k) under the 128-byte XOR swizzle; the tile is 1024-byte aligned,
-// 8 rows are 1024 bytes. The next 16 k are 32 bytes on: add 2.
-__device__ inline u64 swizzled_descriptor(u32 address) {
-    return u64((address & 0x3FFFF) >> 4) | u64(1) << 16 | u64(1024 >> 4) << 32 | u64(1) << 62;
+// 8 rows are 1024 bytes. Only the address, in units of 16 bytes, varies: the next 16 k are 32 bytes on, add 2.
+__device__ inline u32 descriptor_address(u32 shared_address) { return (shared_address & 0x3FFFF) >> 4; }
+__device__ inline u64 swizzled_descriptor(u32 descriptor_address) {
+    constexpr u64 kStrideAndSwizzle = u64(1024 >> 4) << 32 | u64(1) << 62 | u64(1) << 16;
+    return kStrideAndSwizzle | descriptor_address;
 }
 
 // d[16 x 8] += a[16 x 16] · b[16 x 8], one warp.

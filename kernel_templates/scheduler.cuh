@@ -1,5 +1,5 @@
-// Which tile, and which range of k, a thread block works on next. Every warp asks for itself and gets the same answers: the
-// histogram of rows over groups is known on the device only.
+// Which tile, and which range of k, a thread block works on next. The histogram of rows over groups is known on the device
+// only: a warp scans it, 32 groups at a time.
 #pragma once
 
 #include "contract/arguments.h"
@@ -11,7 +11,7 @@ namespace mxfp4 {
 // A piece of work: a tile of y, and a range of 64-k chunks.
 struct Work {
     int expert;                    // -1: the group's id is out of range, its rows become zero
-    int row, rows;                 // first row of the tile, rows in it (1 .. block_m)
+    int row, rows;                 // first row of the tile, rows in it (1 .. block_m; 0: there is no more work)
     int n;                         // first output
     int tile_m;                    // rows rounded up to 8
     int chunk_begin, chunk_end;    // of k

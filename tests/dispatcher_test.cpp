@@ -24,6 +24,12 @@
 using namespace mxfp4;
 using namespace mxfp4::test;
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+static constexpr bool kSanitized = true;  // times mean nothing then
+#else
+static constexpr bool kSanitized = false;
+#endif
+
 // Counts what a thread allocates, in the library too.
 static thread_local long allocations = 0;
 void* operator new(std::size_t bytes) {
@@ -385,7 +391,7 @@ TEST_CASE("a hit costs at most 200 ns over the bare launch") {
     std::sort(bare.begin(), bare.end());
     std::sort(hits.begin(), hits.end());
     INFO("bare launch " << bare[50] << " ns, dispatched " << hits[50] << " ns");
-    CHECK(hits[50] - bare[50] <= 200);
+    if (!kSanitized) CHECK(hits[50] - bare[50] <= 200);
 }
 
 TEST_CASE("no rows, no launch") {

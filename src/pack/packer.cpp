@@ -15,7 +15,6 @@ namespace mxfp4 {
 namespace {
 
 constexpr int kDefaultScaleWarps = 8;
-constexpr int kMostScaleWarps = 32;  // a thread block has no more warps
 constexpr int kBlockBytes = 16;
 
 [[noreturn]] void bad_argument(const std::string& what, ErrorDetail detail) {
@@ -212,7 +211,7 @@ int expert_shift_of(const PackedView& packed, i64 expert) {
     if (packed.info.format.layout != Layout::native) return 0;
     int exponent = 0;
     const float scale = packed.expert_scale[expert];
-    if (!std::isfinite(scale) || std::frexp(scale, &exponent) != 0.5f || exponent < 1 || exponent - 1 > kScaleNan - 1 - kMaxFoldedScale)
+    if (!std::isfinite(scale) || std::frexp(scale, &exponent) != 0.5f || exponent < 1 || exponent - 1 > kMostExpertShift)
         throw Error(ErrorCode::bad_file, fmt::format("expert_scale of {} is wrong for expert {}", in_quotes(packed.info.name), expert),
                     {fmt::format("{}", scale), "a power of two from 1 to 2^126", ""});
     return exponent - 1;
@@ -257,17 +256,6 @@ ScaleRange scan_scales(const Rows& rows, i64 expert) {
     return range;
 }
 
-WeightsFormat checked_format(const PackOptions& options) {
-    if (options.layout == Layout::native) {
-        if (options.num_warps != 0) bad_argument("the native layout has no num_warps", {fmt::format("{}", options.num_warps), "0", ""});
-        return {.layout = Layout::native, .scale_warps = 0};
-    }
-    const int warps = options.num_warps ? options.num_warps : kDefaultScaleWarps;
-    if (!is_power_of_two(warps) || warps > kMostScaleWarps)
-        bad_argument("bad num_warps of the scale swizzle", {fmt::format("{}", warps), fmt::format("a power of two up to {}", kMostScaleWarps), ""});
-    return {.layout = options.layout, .scale_warps = warps};
-}
-
 void check_view(const CheckpointView& v) {
     constexpr i64 kMost = (1ll << 31) - 1;
     const auto check_size = [](const char* name, i64 size) {
@@ -293,6 +281,17 @@ std::vector<u8> zeroed_bytes(i64 count) {
 }
 
 }  // namespace
+
+WeightsFormat checked_format(const PackOptions& options) {
+    if (options.layout == Layout::native) {
+        if (options.num_warps != 0) bad_argument("the native layout has no num_warps", {fmt::format("{}", options.num_warps), "0", ""});
+        return {.layout = Layout::native, .scale_warps = 0};
+    }
+    const int warps = options.num_warps ? options.num_warps : kDefaultScaleWarps;
+    if (!is_power_of_two(warps) || warps > kMostScaleWarps)
+        bad_argument("bad num_warps of the scale swizzle", {fmt::format("{}", warps), fmt::format("a power of two up to {}", kMostScaleWarps), ""});
+    return {.layout = options.layout, .scale_warps = warps};
+}
 
 std::vector<float> PackPlan::expert_scale() const {
     std::vector<float> scale;

@@ -7,6 +7,12 @@
 
 namespace mxfp4 {
 
+inline constexpr int kMostScaleWarps = 32;  // w of the scale swizzle: a thread block has no more warps
+inline constexpr int kMostExpertShift = kScaleNan - 1 - kMaxFoldedScale;
+
+// The stored format that the options ask for, the scale class still open. Throws Error invalid_argument.
+WeightsFormat checked_format(const PackOptions& options);
+
 struct PackPlan {
     WeightsInfo info;
     std::vector<i32> expert_shift;  // [experts]

@@ -16,6 +16,8 @@ namespace {
 using nlohmann::json;
 
 constexpr std::uint64_t kMostHeaderBytes = 100'000'000;  // as the safetensors library has it
+constexpr const char* kMetadataName = "__metadata__";
+constexpr std::size_t kMostNameBytes = 4096;             // of a tensor; std::regex needs stack for each
 constexpr std::uint64_t kDataAlign = 64;                 // of the first byte of data in files that we write
 
 class Parser {
@@ -27,7 +29,7 @@ class Parser {
         if (!header.is_object()) bad("its header is no JSON object");
         SafetensorsHeader result;
         for (const auto& [name, value] : header.items()) {
-            if (name == "__metadata__")
+            if (name == kMetadataName)
                 result.metadata = metadata(value);
             else
                 result.tensors.push_back(tensor(name, value));
@@ -102,6 +104,8 @@ class Parser {
     }
 
     Tensor tensor(const std::string& name, const json& value) const {
+        if (name.size() > kMostNameBytes)
+            bad_tensor(name, "has too long a name", {fmt::format("{} bytes", name.size()), fmt::format("at most {}", kMostNameBytes), ""});
         if (!value.is_object()) bad_tensor(name, "is described by no JSON object");
         const auto member = [&](const char* key, json::value_t type) -> const json& {
             const auto found = value.find(key);
@@ -192,14 +196,19 @@ const Tensor* SafetensorsFile::find(std::string_view name) const {
 
 SafetensorsWriter::SafetensorsWriter(const std::filesystem::path& path, std::vector<Tensor> tensors, Metadata metadata)
     : tensors_(std::move(tensors)), metadata_(std::move(metadata)), offsets_{0} {
-    for (const Tensor& tensor : tensors_) offsets_.push_back(offsets_.back() + tensor_bytes(tensor));
+    std::set<std::string_view> names = {kMetadataName};
+    for (const Tensor& tensor : tensors_) {
+        if (!names.insert(tensor.name).second)
+            throw Error(ErrorCode::invalid_argument, path.string() + ": two tensors would have the same name", {in_quotes(tensor.name), "", ""});
+        offsets_.push_back(offsets_.back() + tensor_bytes(tensor));
+    }
     data_start_ = (8 + header_text().size() + kDataAlign - 1) / kDataAlign * kDataAlign;
     file_.emplace(path, file_bytes());
 }
 
 std::string SafetensorsWriter::header_text() const {
     nlohmann::ordered_json header;
-    header["__metadata__"] = metadata_;
+    header[kMetadataName] = metadata_;
     for (std::size_t i = 0; i < tensors_.size(); ++i)
         header[tensors_[i].name] = {{"dtype", tensors_[i].dtype}, {"shape", tensors_[i].shape}, {"data_offsets", {offsets_[i], offsets_[i + 1]}}};
     return header.dump();

@@ -14,8 +14,9 @@
 #include "core/config_text.h"
 #include "cuda/driver.h"
 #include "device_case.h"
-#include "nvrtc_of_environment.h"
+
 #include "support/temporary_folder.h"
+#include "tools/nvrtc_of_environment.h"
 #include "weights.h"
 
 using namespace mxfp4;
