@@ -1,0 +1,108 @@
+// Drives mxfp4-bench on the host: the dispatcher's choice, checks, files, exit codes.
+#include <filesystem>
+#include <fstream>
+
+#include <catch2/catch_test_macros.hpp>
+
+#include "support/tool_process.h"
+
+using namespace mxfp4;
+
+namespace {
+
+struct Bench {
+    TemporaryFolder folder;
+    std::string database = (folder / "tuned.sqlite").string();
+
+    ToolResult operator()(const std::string& arguments) const {
+        return run_tool(folder, MXFP4_BENCH " --device host --db " + database + " " + arguments);
+    }
+};
+
+}  // namespace
+
+TEST_CASE("untuned it times the default, tuned the winner") {
+    const Bench bench;
+    const std::string arguments = "--shape 4,128,64 --tokens 1,16 --json --check";
+    const ToolResult before = bench(arguments);
+    INFO(before.err);
+    REQUIRE(before.code == 0);
+    auto rows = before.json_lines();
+    REQUIRE(rows.size() == 2);
+    for (const auto& row : rows) {
+        CHECK(row["how"] == "fallback");
+        CHECK(row["us"] > 0);
+        CHECK(row["us_p10"] <= row["us"]);
+        CHECK(row["us"] <= row["us_p90"]);
+        CHECK(row["rel_err"] > 0);
+        CHECK(row["rel_err"] < 2.5e-3);
+    }
+    CHECK(rows[1]["rows"] == 64);
+
+    const ToolResult tuned =
+        run_tool(bench.folder, MXFP4_TUNE " --device host --shape 4,128,64 --tokens 1,16 --budget 5 --json --db " + bench.database);
+    REQUIRE(tuned.code == 0);
+    const auto winners = tuned.json_lines();
+    rows = bench(arguments).json_lines();
+    REQUIRE(rows.size() == 2);
+    for (std::size_t i = 0; i < 2; ++i) {
+        CHECK(rows[i]["how"] == "exact");
+        CHECK(rows[i]["config"] == winners[i]["config"]);
+    }
+}
+
+TEST_CASE("every routing gives right results") {
+    const Bench bench;
+    for (const char* routing : {"uniform", "skewed", "sparse", "one"}) {
+        const ToolResult result = bench("--shape 12,64,96 --layout hopper --tokens 9 --json --check --routing " + std::string(routing));
+        INFO(routing << ": " << result.err);
+        CHECK(result.code == 0);
+        REQUIRE(result.json_lines().size() == 1);
+        const int active = result.json_lines()[0]["active"];
+        CHECK((routing == std::string("uniform") ? active > 8 : routing == std::string("skewed") ? active > 4 : active == 1));
+    }
+}
+
+TEST_CASE("writes its files") {
+    const Bench bench;
+    const std::filesystem::path out = bench.folder / "a" / "b";
+    const ToolResult result = bench("--shape 2,64,64 --tokens 1,2 --commit abc123 --out " + out.string());
+    INFO(result.err);
+    REQUIRE(result.code == 0);
+    CHECK(result.out.find("Geometric means") != std::string::npos);
+    const auto results = nlohmann::json::parse(std::ifstream(out / "results.json"));
+    for (const char* key : {"gpu", "driver", "toolkit", "nvrtc", "commit", "date"}) CHECK(results.contains(key));
+    CHECK(results["commit"] == "abc123");
+    CHECK(results["rows"].size() == 2);
+    CHECK(results["rows"][0]["tokens"] == 1);
+    CHECK(results["rows"][0]["rel_err"].is_null());
+    CHECK(results["summary"].size() == 2);
+    CHECK(std::filesystem::file_size(out / "chart.svg") > 500);
+    CHECK(std::filesystem::file_size(out / "table.txt") > 100);
+}
+
+TEST_CASE("says what it cannot compare with") {
+    const Bench bench;
+    const ToolResult result = bench("--shape 2,64,64 --tokens 1 --json --against naive,cublas");
+    CHECK(result.code == 0);
+    CHECK(result.err.find("--against naive") != std::string::npos);
+    CHECK(result.err.find("--against cublas") != std::string::npos);
+    CHECK_FALSE(result.json_lines().at(0).contains("cublas_us"));
+}
+
+TEST_CASE("wrong arguments, and what fails") {
+    const Bench bench;
+    for (const char* bad : {"--against marlin --shape 2,64,64", "--routing best --shape 2,64,64", "--shape 2,64,63", "--tokens a"}) {
+        const ToolResult result = bench(bad);
+        INFO(bad << ": " << result.err);
+        CHECK(result.code == 2);
+        CHECK(result.out.empty());
+        CHECK(result.err.starts_with("mxfp4-bench: "));
+    }
+    CHECK(bench("--shape 2,64,64 --tokens 1 --peers /nonexistent.json").code == 1);
+    const auto peers = bench.folder.write("peers.json", "[{]");
+    CHECK(bench("--shape 2,64,64 --tokens 1 --peers " + peers.string()).code == 1);
+    const auto file = bench.folder.write("file", "");
+    CHECK(bench("--shape 2,64,64 --tokens 1 --out " + (file / "below").string()).code == 1);
+    CHECK(run_tool(bench.folder, MXFP4_BENCH " --help").code == 0);
+}
