@@ -226,7 +226,8 @@ class BenchTool {
         // The peers' figures are of uniform routing.
         const std::span<const Peer> peers = options_.routing == Routing::uniform ? std::span<const Peer>(peers_) : std::span<const Peer>();
         const std::vector<BandSummary> bands = summarise(rows_, peers);
-        if (!tool_.json()) tool_.print("\nGeometric means\n" + to_text(bands));
+        const bool known = std::any_of(bands.begin(), bands.end(), [](const BandSummary& band) { return band.fraction.has_value(); });
+        if (!tool_.json() && known) tool_.print("\nGeometric means\n" + to_text(bands));
         if (options_.out.empty()) return;
         nlohmann::json results = head();
         results["rows"] = nlohmann::json::array();
@@ -238,7 +239,7 @@ class BenchTool {
         }
         for (const BandSummary& band : bands) results["summary"].push_back(to_json(band));
         write_text(options_.out / "results.json", results.dump(1) + "\n");
-        write_text(options_.out / "table.txt", table + "\n" + to_text(bands));
+        write_text(options_.out / "table.txt", known ? table + "\n" + to_text(bands) : table);
         const std::string title = fmt::format("mxfp4 on {}, {} routing", backend_->identity().name, to_string(options_.routing));
         write_text(options_.out / "chart.svg", chart_svg(rows_, peers, title));
         tool_.say(fmt::format("results.json, table.txt and chart.svg are in {}", options_.out.string()));
