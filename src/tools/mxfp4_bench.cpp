@@ -58,8 +58,8 @@ class TargetBench {
     const SampleWeights& sample() const { return sample_; }
 
     std::int64_t cold_bytes() const { return backend_.device().kind == Device::Kind::cuda ? kColdBytes : 0; }
-    RotationPlan plan(Routing routing, std::int64_t tokens, int top_k) const {
-        return plan_rotations(route(routing, tokens, target_.info.experts, top_k), sample_.expert_bytes(), cold_bytes(), kMostCopies);
+    RotationPlan plan(const std::vector<std::int64_t>& rows_of_expert) const {
+        return plan_rotations(rows_of_expert, sample_.expert_bytes(), cold_bytes(), kMostCopies);
     }
 
     // The call that users make.
@@ -152,15 +152,14 @@ class BenchTool {
     }
 
     void time(TargetBench& bench, const Target& target, std::int64_t tokens) {
-        const BenchProblem problem(memory_, target.info, bench.plan(options_.routing, tokens, options_.selection.top_k_of(target)));
-        bench.prepare(problem);
-
         BenchRow row;
         row.gpu = backend_->identity().name;
         row.model = target.model;
         row.mlp = target.mlp;
         row.layout = to_string(target.info.format.layout);
         row.tokens = tokens;
+        const BenchProblem problem(memory_, target.info, bench.plan(rows_of_expert(target, row)));
+        bench.prepare(problem);
         row.size = {problem.plan().active, problem.rows(), problem.n(), problem.k()};
         if (options_.check) check(bench, problem, row);
 
@@ -185,6 +184,14 @@ class BenchTool {
         if (cublas_) row.cublas_us = timings[1].us;
         if (options_.against.contains("naive") && on_gpu()) row.naive_us = bench.time_naive(problem);
         report(row);
+    }
+
+    // With as many active experts as the peers' figures had, where there are any: then both moved the same bytes.
+    std::vector<std::int64_t> rows_of_expert(const Target& target, const BenchRow& row) const {
+        const int top_k = options_.selection.top_k_of(target);
+        const Peer* peer = options_.routing == Routing::uniform ? find_peer(peers_, row) : nullptr;
+        if (peer) return route_to_active(row.tokens, target.info.experts, top_k, peer->active);
+        return route(options_.routing, row.tokens, target.info.experts, top_k);
     }
 
     void check(TargetBench& bench, const BenchProblem& problem, BenchRow& row) {
