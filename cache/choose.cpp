@@ -109,9 +109,13 @@ bool better(const Judged& a, const Judged& b) {
     return newer_first(a, b);
 }
 
+// By key: one that is the very problem, but blocked, tells more than a neighbour.
 bool more_alike(const Judged& a, const Judged& b) {
-    if (a.candidate.differs.size() != b.candidate.differs.size())
-        return a.candidate.differs.size() < b.candidate.differs.size();
+    const auto fields = [](const Judged& j) {
+        return j.candidate.differs.size() - (j.candidate.winner.status == WinnerStatus::blocked ? 1 : 0);
+    };
+    if (fields(a) != fields(b)) return fields(a) < fields(b);
+    if (a.distance != b.distance) return a.distance < b.distance;
     return better(a, b);
 }
 

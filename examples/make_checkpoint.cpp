@@ -58,7 +58,8 @@ class Builder {
         const bool hf = a_.naming == "hf";
         plain(hf ? "model.embed_tokens.weight" : "embedding.weight", {64, a_.hidden});
         for (std::int64_t layer = 0; layer < a_.layers; ++layer) {
-            const std::string prefix = hf ? fmt::format("model.layers.{}.mlp.", layer) : fmt::format("block.{}.mlp.", layer);
+            const std::string prefix =
+                hf ? fmt::format("model.layers.{}.mlp.", layer) : fmt::format("block.{}.mlp.", layer);
             plain(prefix + (hf ? "router.weight" : "gate.weight"), {a_.experts, a_.hidden});
             expert(prefix, hf ? "experts.gate_up_proj" : "mlp1", 2 * a_.intermediate, a_.hidden);
             expert(prefix, hf ? "experts.down_proj" : "mlp2", a_.hidden, a_.intermediate);
@@ -76,8 +77,10 @@ class Builder {
     void expert(const std::string& prefix, const std::string& name, std::int64_t n, std::int64_t k) {
         const bool hf = a_.naming == "hf";
         const std::string p = prefix + name + (hf ? "_" : "_weight.");
-        tensors_.push_back({{.name = p + "blocks", .dtype = "U8", .shape = {a_.experts, n, k / 32, 16}}, random_codes(a_.experts * n * k / 2, random_)});
-        tensors_.push_back({{.name = p + "scales", .dtype = "U8", .shape = {a_.experts, n, k / 32}}, random_scales(a_.experts * n * k / 32, random_)});
+        tensors_.push_back({{.name = p + "blocks", .dtype = "U8", .shape = {a_.experts, n, k / 32, 16}},
+                            random_codes(a_.experts * n * k / 2, random_)});
+        tensors_.push_back({{.name = p + "scales", .dtype = "U8", .shape = {a_.experts, n, k / 32}},
+                            random_scales(a_.experts * n * k / 32, random_)});
         plain(prefix + name + "_bias", {a_.experts, n});
     }
 
@@ -98,15 +101,18 @@ std::uint64_t write_file(const std::filesystem::path& path, const std::vector<co
 
 int write_checkpoint(Tool& tool, const Arguments& a) {
     if (a.hidden % 32 != 0 || a.intermediate % 32 != 0)
-        throw UsageError("--hidden and --intermediate are reduction sizes", {fmt::format("{} and {}", a.hidden, a.intermediate), "multiples of 32", ""});
+        throw UsageError("--hidden and --intermediate are reduction sizes",
+                         {fmt::format("{} and {}", a.hidden, a.intermediate), "multiples of 32", ""});
     const std::vector<NewTensor> tensors = Builder(a).build();
     std::filesystem::create_directories(a.out);
     std::uint64_t bytes = 0;
     nlohmann::ordered_json map;
     for (std::int64_t shard = 0; shard < a.shards; ++shard) {
-        const std::string name = a.shards == 1 ? "model.safetensors" : fmt::format("model-{:05}-of-{:05}.safetensors", shard + 1, a.shards);
+        const std::string name =
+            a.shards == 1 ? "model.safetensors" : fmt::format("model-{:05}-of-{:05}.safetensors", shard + 1, a.shards);
         std::vector<const NewTensor*> part;
-        const auto begin = std::size_t(shard) * tensors.size() / std::size_t(a.shards), end = std::size_t(shard + 1) * tensors.size() / std::size_t(a.shards);
+        const auto begin = std::size_t(shard) * tensors.size() / std::size_t(a.shards),
+                   end = std::size_t(shard + 1) * tensors.size() / std::size_t(a.shards);
         for (std::size_t i = begin; i < end; ++i) {
             part.push_back(&tensors[i]);
             map[tensors[i].tensor.name] = name;
@@ -132,10 +138,14 @@ int main(int argc, char** argv) {
     app.add_option("-o,--output", a.out, "Folder to write into")->required();
     app.add_option("--experts", a.experts, "Experts of a layer")->check(sizes)->capture_default_str();
     app.add_option("--hidden", a.hidden, "K of gate_up_proj, N of down_proj")->check(sizes)->capture_default_str();
-    app.add_option("--intermediate", a.intermediate, "K of down_proj, half the N of gate_up_proj")->check(sizes)->capture_default_str();
+    app.add_option("--intermediate", a.intermediate, "K of down_proj, half the N of gate_up_proj")
+        ->check(sizes)
+        ->capture_default_str();
     app.add_option("--layers", a.layers, "Layers")->check(sizes)->capture_default_str();
     app.add_option("--shards", a.shards, "Files")->check(CLI::Range(1, 99))->capture_default_str();
-    app.add_option("--naming", a.naming, "hf: P_blocks, P_scales; openai: P.blocks, P.scales")->check(CLI::IsMember({"hf", "openai"}))->capture_default_str();
+    app.add_option("--naming", a.naming, "hf: P_blocks, P_scales; openai: P.blocks, P.scales")
+        ->check(CLI::IsMember({"hf", "openai"}))
+        ->capture_default_str();
     app.add_option("--seed", a.seed, "Of the random weights")->capture_default_str();
     return tool.run(argc, argv, [&] { return write_checkpoint(tool, a); });
 }

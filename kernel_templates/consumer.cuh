@@ -19,7 +19,7 @@ __device__ inline void consume(const MatmulArguments& arguments, Shared<kConfig>
     const Ring<kConfig> ring{shared};
     const Epilogue<kConfig> epilogue{arguments, shared, warpgroup};
     for (;;) {
-        ring.wait(position);
+        ptx::mbarrier_wait(ring.full(position.stage), position.parity);
         const Work work = shared.work[position.stage];
         if (work.rows == 0) break;
         with_tile_rows<kConfig.block_m>(work.tile_m, [&]<int kN>() {
@@ -32,7 +32,7 @@ __device__ inline void consume(const MatmulArguments& arguments, Shared<kConfig>
                 multiply.template operator()<kN>(work, position, d);
             else
                 ring.release(position);  // the stage that brought the item has nothing else in it
-            if (!work.whole() && !epilogue.template reduce<kN, kSlabs>(work, d)) return;
+            if (kConfig.split_k != 1 && !work.whole() && !epilogue.template reduce<kN, kSlabs>(work, d)) return;
             const float scale = arguments.expert_scale && work.expert >= 0 ? arguments.expert_scale[work.expert] : 1.0f;
 #pragma unroll
             for (int s = 0; s < kSlabs; ++s)
@@ -47,7 +47,7 @@ __device__ inline void run_warp_specialised(const MatmulArguments& arguments) {
     extern __shared__ u8 dynamic_shared[];
     auto& shared = *reinterpret_cast<Shared<kConfig>*>((reinterpret_cast<u64>(dynamic_shared) + 1023) & ~u64(1023));
     const Kernel kernel{arguments, shared, {shared}};
-    kernel.ring.init();
+    kernel.ring.init(Kernel::threads_arrive(arguments));
     if (threadIdx.x >= kProducerWarps * 32) {
         ptx::setmaxnreg_inc<consumer_registers(kConfig)>();
         kernel.consume(int(threadIdx.x) / 128 - 1);

@@ -42,70 +42,65 @@ struct Shared {
     u32 last_arriver[kWarpgroups];
 };
 
-// Barriers of the ring. Full: each producer thread's copies have landed; each has stored its decoded weights (wgmma_ss) or the
-// first thread has written the work item and announced the bulk copies (wgmma_rs). Empty: each consumer warpgroup is done.
+// Barriers of the ring. Full: the first producer thread has written the work item and announced what the copy engine brings,
+// and, where the threads themselves copy or store something, each of them has. Empty: each consumer warp is done.
 template <KernelConfig kConfig>
 struct Ring {
     using Position = RingPosition<kConfig.stages>;
-    static constexpr bool kStoredWeights = kConfig.variant == Variant::wgmma_ss;
 
     Shared<kConfig>& shared;
 
     __device__ u32 full(int stage) const { return ptx::shared_address(&shared.full[stage]); }
     __device__ u32 empty(int stage) const { return ptx::shared_address(&shared.empty[stage]); }
 
-    // A producer thread has issued all its copies (or has stored) x for the stage.
-    __device__ void arrive_x(int stage, bool copied) const {
-        if (copied) {
-            ptx::cp_async_arrive(full(stage));
-        } else {
-            ptx::cp_async_wait<0>();  // weights may come by cp.async even where x does not
-            arrive_stored(stage);
-        }
-    }
-    __device__ void arrive_stored(int stage) const {
-        ptx::fence_proxy_async();
-        ptx::mbarrier_arrive(full(stage));
-    }
-    // A consumer waits for the stage; what cp.async wrote becomes visible to WGMMA.
-    __device__ void wait(const Position& position) const {
-        ptx::mbarrier_wait(full(position.stage), position.parity);
-        ptx::fence_proxy_async();
-    }
-    // A consumer warpgroup is done with the stage.
-    __device__ void release(Position& position) const {
-        if ((threadIdx.x & 127) == 0) ptx::mbarrier_arrive(empty(position.stage));
-        position.advance();
-    }
-
-    __device__ void init() const {
+    __device__ void init(bool threads_arrive) const {
         if (threadIdx.x == 0) {
             for (int stage = 0; stage < kConfig.stages; ++stage) {
-                ptx::mbarrier_init(full(stage), kProducerWarps * 32 * (kStoredWeights ? 2 : 1) + (kStoredWeights ? 0 : 1));
-                ptx::mbarrier_init(empty(stage), consumer_warpgroups(kConfig));
+                ptx::mbarrier_init(full(stage), 1 + (threads_arrive ? kProducerWarps * 32 : 0));
+                ptx::mbarrier_init(empty(stage), consumer_warpgroups(kConfig) * 4);
             }
             ptx::fence_mbarrier_init();
         }
         __syncthreads();
     }
+    // A consumer warp is done with the stage. Each warp says so itself: WGMMA does not hold the four of a warpgroup together,
+    // and one may still have packed weights to read when another's products are complete.
+    __device__ void release(Position& position) const {
+        if (ptx::lane_id() == 0) ptx::mbarrier_arrive(empty(position.stage));
+        position.advance();
+    }
 };
 
-// The part of a row of x that a 16-byte piece may read, and rows beyond the tile are left as they are: each row of x
-// reaches one column of the accumulators alone, and those columns are not stored. k beyond K becomes zero.
+// A tile of x in global memory. Rows beyond the tile are left as they are in shared memory: each row of x reaches one column
+// of the accumulators alone, and those columns are not stored. k beyond K becomes zero.
 struct XTile {
     const u8* first;  // row 0 of the tile, k = 0
     i64 stride_bytes;
     int rows, k;
     bool aligned;
 
-    // 16 bytes: 8 k from `at` of row `row`, to shared memory. Asynchronous where x is aligned.
+    // 16 bytes, 8 k from `at` of row `row`, to shared memory. Asynchronous where x is aligned.
     __device__ void load_piece(u32 to, int row, int at) const {
         const u8* from = first + row * stride_bytes + i64(at) * 2;
-        const int valid = k - at;
-        if (aligned) {
-            ptx::cp_async16(to, valid > 0 ? from : first, valid >= 8 ? 16 : valid > 0 ? valid * 2 : 0);
-            return;
-        }
+        if (aligned)
+            ptx::cp_async16(to, k > at ? from : first, valid_bytes(at));
+        else
+            copy_elements(to, from, k - at);
+    }
+    // 64 k of every row, under the XOR swizzle (piece p of row r lies at p ^ (r & 7)), element by element: for an x that the
+    // copy engine cannot read. All producer threads take part.
+    __device__ void store_chunk(u32 to, int chunk, int thread) const {
+        const int piece = thread & 7, at = chunk * kChunkK + piece * 8;
+        for (int row = thread >> 3; row < rows; row += kProducerWarps * 4)
+            copy_elements(to + row * 128 + ((piece ^ (row & 7)) << 4), first + row * stride_bytes + i64(at) * 2, k - at);
+    }
+
+  private:
+    __device__ int valid_bytes(int at) const {
+        const int valid = (k - at) * 2;
+        return valid < 0 ? 0 : valid < 16 ? valid : 16;
+    }
+    __device__ static void copy_elements(u32 to, const u8* from, int valid) {
         u32 pair[4];
         for (int i = 0; i < 4; ++i) {
             const u32 lo = 2 * i < valid ? ptx::load_u16(from + 4 * i) : 0;
@@ -113,12 +108,6 @@ struct XTile {
             pair[i] = lo | hi << 16;
         }
         ptx::store_shared16(to, {pair[0], pair[1], pair[2], pair[3]});
-    }
-    // 64 k of every row, under the XOR swizzle: piece p of row r lies at p ^ (r & 7). All producer threads take part.
-    __device__ void load_chunk(u32 to, int chunk, int thread) const {
-        const int piece = thread & 7;
-        for (int row = thread >> 3; row < rows; row += kProducerWarps * 4)
-            load_piece(to + row * 128 + ((piece ^ (row & 7)) << 4), row, chunk * kChunkK + piece * 8);
     }
 };
 

@@ -1,6 +1,7 @@
 // The PTX instructions that the kernels use, one function each, named after the instruction. PTX ISA 8.x, sm_90a.
 #pragma once
 
+#include "contract/arguments.h"
 #include "contract/layout.h"
 
 namespace mxfp4::ptx {
@@ -56,6 +57,13 @@ __device__ inline void bulk_copy(u32 to, const void* from, u32 bytes, u32 barrie
     asm volatile(
         "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;" ::"r"(to),
         "l"(from), "r"(bytes), "r"(barrier), "l"(cache_policy)
+        : "memory");
+}
+// One box of a 2-D tensor map, at column c0 and row c1; outside the tensor it is zero. The bytes count on the barrier.
+__device__ inline void tensor_copy(u32 to, const TensorMap& map, int c0, int c1, u32 barrier) {
+    asm volatile(
+        "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];" ::"r"(to),
+        "l"(&map), "r"(c0), "r"(c1), "r"(barrier)
         : "memory");
 }
 __device__ inline u64 policy_evict_first() {

@@ -38,8 +38,9 @@ __device__ inline void clear(float (&d)[kGroups][kConfig.block_m / 8][4]) {
 }
 
 // The words and scales of kGroups row groups of 16 outputs, one 64-k chunk. Row groups beyond N are read as zero.
-template <WeightsFormat kFormat, int kGroups>
-__device__ inline void load_weights(const WeightReader<kFormat>& reader, int row_group, int chunk, ptx::Word4 (&words)[kGroups],
+// The reader's type is deduced whole: NVRTC 13.5 does not deduce a class-type argument out of WeightReader<kFormat>.
+template <class Reader, int kGroups>
+__device__ inline void load_weights(const Reader& reader, int row_group, int chunk, ptx::Word4 (&words)[kGroups],
                                     u32 (&scale_words)[kGroups]) {
 #pragma unroll
     for (int f = 0; f < kGroups; ++f) {
@@ -50,8 +51,8 @@ __device__ inline void load_weights(const WeightReader<kFormat>& reader, int row
 }
 
 // d[f][j]: 16 outputs (row group f of this warp) x 8 rows of x (block j), += one 64-k chunk.
-template <KernelConfig kConfig, WeightsFormat kFormat, int kGroups>
-__device__ inline void multiply_chunk(const WeightReader<kFormat>& reader, const ptx::Word4 (&words)[kGroups],
+template <KernelConfig kConfig, class Reader, int kGroups>
+__device__ inline void multiply_chunk(const Reader& reader, const ptx::Word4 (&words)[kGroups],
                                       const u32 (&scale_words)[kGroups], u32 x, float (&d)[kGroups][kConfig.block_m / 8][4]) {
     const int lane = ptx::lane_id(), t = lane & 3;
     x += (lane >> 2) * PaddedX<kConfig>::kRowBytes;
@@ -60,11 +61,11 @@ __device__ inline void multiply_chunk(const WeightReader<kFormat>& reader, const
         u32 a[kGroups][4];
 #pragma unroll
         for (int f = 0; f < kGroups; ++f) reader.fragment(words[f], scale_words[f], step, a[f]);
-        const u32 k = u32(WeightReader<kFormat>::k_of(step, t)) * 2;
+        const u32 k = u32(Reader::k_of(step, t)) * 2;
 #pragma unroll
         for (int j = 0; j < kConfig.block_m / 8; ++j) {
             const u32 row = x + j * 8 * PaddedX<kConfig>::kRowBytes + k;
-            const u32 b0 = ptx::load_shared4(row), b1 = ptx::load_shared4(row + WeightReader<kFormat>::kGap * 2);
+            const u32 b0 = ptx::load_shared4(row), b1 = ptx::load_shared4(row + Reader::kGap * 2);
 #pragma unroll
             for (int f = 0; f < kGroups; ++f) ptx::mma_m16n8k16(d[f][j], a[f], b0, b1);
         }

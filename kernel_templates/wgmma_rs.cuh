@@ -13,11 +13,98 @@
 
 namespace mxfp4 {
 
+// native: the copy engine brings packed weights to shared memory as they are stored. A slab's values of a stage are one
+// contiguous run, its scales another.
+template <KernelConfig kConfig, WeightsFormat kFormat>
+struct NativeWeights {
+    static constexpr bool kThreadsCopy = false;
+
+    const MatmulArguments& arguments;
+    Ring<kConfig> ring;
+
+    __device__ u32 bytes(const Work& work, int chunks) const {
+        return slabs_of<kConfig>(work, arguments.n) * chunks * (kNativeValueTileBytes + kNativeScaleTileBytes);
+    }
+    __device__ void issue(const Work& work, int chunk, int chunks, int stage) const {
+        if (chunks <= 0) return;
+        const u32 full = ring.full(stage);
+        const u64 policy = ptx::policy_evict_first();
+        const i64 slab = work.n / kSlabRows;
+        const u8* values = arguments.values + work.expert * arguments.values_expert_bytes +
+                           slab * arguments.values_row_bytes + i64(chunk) * kNativeValueTileBytes;
+        const u8* scales = arguments.scales + work.expert * arguments.scales_expert_bytes +
+                           slab * arguments.scales_row_bytes + i64(chunk) * kNativeScaleTileBytes;
+        const int slabs = slabs_of<kConfig>(work, arguments.n);
+#pragma unroll 1
+        for (int s = 0; s < slabs; ++s) {
+            ptx::bulk_copy(ptx::shared_address(ring.shared.w[stage][s]), values, u32(chunks) * kNativeValueTileBytes, full, policy);
+            ptx::bulk_copy(ptx::shared_address(ring.shared.scales[stage][s]), scales, u32(chunks) * kNativeScaleTileBytes, full,
+                           policy);
+            values += arguments.values_row_bytes;
+            scales += arguments.scales_row_bytes;
+        }
+    }
+    __device__ void copy(const Work&, int, int, int) const {}
+    __device__ void arrive(int stage) const {
+        ptx::fence_proxy_async();
+        ptx::mbarrier_arrive(ring.full(stage));
+    }
+};
+
+// hopper: a tile of 64 rows and 64 k is 16 stored rows of 128 bytes; one behind the other they are in native's order. The
+// producer threads bring them by cp.async.
+template <KernelConfig kConfig, WeightsFormat kFormat>
+struct HopperWeights {
+    static constexpr bool kThreadsCopy = true;
+
+    const MatmulArguments& arguments;
+    Ring<kConfig> ring;
+
+    __device__ u32 bytes(const Work&, int) const { return 0; }
+    __device__ void issue(const Work&, int, int, int) const {}
+    __device__ void copy(const Work& work, int chunk, int chunks, int stage) const {
+        const int thread = int(threadIdx.x), slabs = slabs_of<kConfig>(work, arguments.n), slab0 = work.n / kSlabRows;
+        const u8* values = arguments.values + work.expert * arguments.values_expert_bytes +
+                           (i64(slab0) * 16 + (thread >> 3)) * arguments.values_row_bytes + i64(chunk) * 128 + (thread & 7) * 16;
+        for (int s = 0; s < slabs; ++s)
+            for (int c = 0; c < chunks; ++c)
+                ptx::cp_async16(ptx::shared_address(ring.shared.w[stage][s][c]) + thread * 16,
+                                values + s * 16 * arguments.values_row_bytes + c * 128, 16);
+        // 8 pieces of 16 bytes are the scales of a tile: a thread for each.
+        const u8* scales = arguments.scales + work.expert * arguments.scales_expert_bytes;
+        for (int i = thread; i < slabs * chunks * 8; i += kProducerWarps * 32) {
+            const int piece = i & 7, c = (i >> 3) % chunks, s = (i >> 3) / chunks;
+            const i64 at = hopper_scale_offset<kFormat>((slab0 + s) * 4 + (piece >> 1), chunk + c, arguments.scales_row_bytes);
+            ptx::cp_async16(ptx::shared_address(ring.shared.scales[stage][s][c]) + piece * 16, scales + at + (piece & 1) * 16, 16);
+        }
+    }
+    __device__ void arrive(int stage) const {
+        if (arguments.x_aligned) {
+            ptx::cp_async_arrive(ring.full(stage));
+            return;
+        }
+        ptx::cp_async_wait<0>();  // x was stored by this thread: a plain arrival, which releases the stores
+        ptx::fence_proxy_async();
+        ptx::mbarrier_arrive(ring.full(stage));
+    }
+};
+
+template <bool kCondition, class A, class B>
+struct Either {
+    using Type = A;
+};
+template <class A, class B>
+struct Either<false, A, B> {
+    using Type = B;
+};
+
 template <KernelConfig kConfig, WeightsFormat kFormat>
 struct WgmmaRs {
     static_assert(check(kConfig, kFormat) == Reject::none);
     using SharedMemory = Shared<kConfig>;
     static_assert(sizeof(SharedMemory) + 1024 <= shared_bytes(kConfig));
+    using Weights = typename Either<kFormat.layout == Layout::native, NativeWeights<kConfig, kFormat>,
+                                    HopperWeights<kConfig, kFormat>>::Type;
     static constexpr int kChunks = SharedMemory::kChunks;
     static constexpr int kSlabs = slabs_per_warpgroup(kConfig);
 
@@ -25,52 +112,8 @@ struct WgmmaRs {
     SharedMemory& shared;
     Ring<kConfig> ring;
 
-    __device__ void produce() const {
-        const u64 policy = ptx::policy_evict_first();
-        Producer<kConfig>(arguments, ring).run([&](const Work& work, int chunk, int chunks, int stage, int thread) {
-            if constexpr (kFormat.layout == Layout::native) {
-                if (thread < 32) copy_native(work, chunk, chunks, stage, policy);
-            } else {
-                copy_hopper(work, chunk, chunks, stage, thread);
-            }
-        });
-    }
-
-    // A slab's values of a stage are one contiguous run, its scales another: a lane for each slab.
-    __device__ void copy_native(const Work& work, int chunk, int chunks, int stage, u64 policy) const {
-        const int slabs = slabs_of<kConfig>(work, arguments.n), lane = ptx::lane_id();
-        const u32 full = ring.full(stage);
-        if (lane == 0)
-            ptx::mbarrier_arrive_expect_tx(full, u32(slabs * chunks * (kNativeValueTileBytes + kNativeScaleTileBytes)));
-        __syncwarp();
-        if (lane >= slabs) return;
-        const i64 slab = work.n / kSlabRows + lane;
-        const u8* values = arguments.values + work.expert * arguments.values_expert_bytes + slab * arguments.values_row_bytes;
-        const u8* scales = arguments.scales + work.expert * arguments.scales_expert_bytes + slab * arguments.scales_row_bytes;
-        ptx::bulk_copy(ptx::shared_address(shared.w[stage][lane]), values + i64(chunk) * kNativeValueTileBytes,
-                       u32(chunks) * kNativeValueTileBytes, full, policy);
-        ptx::bulk_copy(ptx::shared_address(shared.scales[stage][lane]), scales + i64(chunk) * kNativeScaleTileBytes,
-                       u32(chunks) * kNativeScaleTileBytes, full, policy);
-    }
-
-    // A hopper tile of 64 rows and 64 k is 16 stored rows of 128 bytes: one behind the other they are in native's order.
-    __device__ void copy_hopper(const Work& work, int chunk, int chunks, int stage, int thread) const {
-        if (thread == 0) ptx::mbarrier_arrive(ring.full(stage));
-        const int slabs = slabs_of<kConfig>(work, arguments.n), slab0 = work.n / kSlabRows;
-        const u8* values = arguments.values + work.expert * arguments.values_expert_bytes +
-                           (i64(slab0) * 16 + (thread >> 3)) * arguments.values_row_bytes + i64(chunk) * 128 + (thread & 7) * 16;
-        for (int s = 0; s < slabs; ++s)
-            for (int c = 0; c < chunks; ++c)
-                ptx::cp_async16(ptx::shared_address(shared.w[stage][s][c]) + thread * 16,
-                                values + s * 16 * arguments.values_row_bytes + c * 128, 16);
-        // 8 pieces of 16 bytes are the scales of a tile: a thread for each.
-        const u8* scales = arguments.scales + work.expert * arguments.scales_expert_bytes;
-        for (int i = thread; i < slabs * chunks * 8; i += kProducerWarps * 32) {
-            const int piece = i & 7, c = (i >> 3) % chunks, s = (i >> 3) / chunks;
-            const i64 at = hopper_scale_offset<kFormat>((slab0 + s) * 4 + (piece >> 1), chunk + c, arguments.scales_row_bytes);
-            ptx::cp_async16(ptx::shared_address(shared.scales[stage][s][c]) + piece * 16, scales + at + (piece & 1) * 16, 16);
-        }
-    }
+    __device__ static bool threads_arrive(const MatmulArguments& a) { return Producer<kConfig, Weights>::threads_arrive(a); }
+    __device__ void produce() const { Producer<kConfig, Weights>(arguments, ring, {arguments, ring}).run(); }
 
     __device__ void consume(int warpgroup) const {
         mxfp4::consume<kConfig>(arguments, shared, warpgroup, [&]<int kN>(const Work& work, auto& position, auto& d) {
@@ -83,7 +126,7 @@ struct WgmmaRs {
         const auto rule = ScaleRule<kFormat>::of_expert(arguments.expert_shift, work.expert);
         const int thread = int(threadIdx.x) & 127;
         for (int chunk = work.chunk_begin; chunk < work.chunk_end; chunk += kChunks) {
-            ring.wait(position);
+            ptx::mbarrier_wait(ring.full(position.stage), position.parity);
             const u32 x = ptx::shared_address(shared.x[position.stage]);
             const u32 w = ptx::shared_address(shared.w[position.stage][warpgroup * kSlabs]) + thread * 16;
             const u32 scales = ptx::shared_address(shared.scales[position.stage][warpgroup * kSlabs]) + thread / 4 * 4;

@@ -13,33 +13,34 @@
 
 namespace mxfp4 {
 
+// Weights decoded by all producer threads.
 template <KernelConfig kConfig, WeightsFormat kFormat>
-struct WgmmaSs {
-    static_assert(check(kConfig, kFormat) == Reject::none);
-    using SharedMemory = Shared<kConfig>;
-    static_assert(sizeof(SharedMemory) + 1024 <= shared_bytes(kConfig));
-    static constexpr int kChunks = SharedMemory::kChunks;
-    static constexpr int kSlabs = slabs_per_warpgroup(kConfig);
+struct DecodedWeights {
+    static constexpr bool kThreadsCopy = true;
 
     const MatmulArguments& arguments;
-    SharedMemory& shared;
     Ring<kConfig> ring;
 
-    __device__ void produce() const {
-        Producer<kConfig>(arguments, ring).run([&](const Work& work, int chunk, int chunks, int stage, int thread) {
-            const auto reader = weight_reader<kFormat>(arguments, work.expert);
-            const int slabs = slabs_of<kConfig>(work, arguments.n);
-            for (int s = 0; s < slabs; ++s)
-                for (int c = 0; c < chunks; ++c) {
-                    const u32 tile = ptx::shared_address(shared.w[stage][s][c]);
-                    if constexpr (kFormat.layout == Layout::blocks)
-                        decode_rows(reader, work.n + s * kSlabRows, chunk + c, tile, thread);
-                    else
-                        decode_fragments(reader, work.n + s * kSlabRows, chunk + c, tile, thread);
-                }
-        });
+    __device__ u32 bytes(const Work&, int) const { return 0; }
+    __device__ void issue(const Work&, int, int, int) const {}
+    __device__ void copy(const Work& work, int chunk, int chunks, int stage) const {
+        const auto reader = weight_reader<kFormat>(arguments, work.expert);
+        const int slabs = slabs_of<kConfig>(work, arguments.n), thread = int(threadIdx.x);
+        for (int s = 0; s < slabs; ++s)
+            for (int c = 0; c < chunks; ++c) {
+                const u32 tile = ptx::shared_address(ring.shared.w[stage][s][c]);
+                if constexpr (kFormat.layout == Layout::blocks)
+                    decode_rows(reader, work.n + s * kSlabRows, chunk + c, tile, thread);
+                else
+                    decode_fragments(reader, work.n + s * kSlabRows, chunk + c, tile, thread);
+            }
+    }
+    __device__ void arrive(int stage) const {
+        ptx::fence_proxy_async();
+        ptx::mbarrier_arrive(ring.full(stage));
     }
 
+  private:
     // 16 bytes of a 128-byte row: piece p of row r lies at p ^ (r & 7).
     __device__ static u32 piece_address(u32 tile, int row, int piece) { return tile + row * 128 + ((piece ^ (row & 7)) << 4); }
 
@@ -79,6 +80,24 @@ struct WgmmaSs {
         }
     }
 
+};
+
+template <KernelConfig kConfig, WeightsFormat kFormat>
+struct WgmmaSs {
+    static_assert(check(kConfig, kFormat) == Reject::none);
+    using SharedMemory = Shared<kConfig>;
+    static_assert(sizeof(SharedMemory) + 1024 <= shared_bytes(kConfig));
+    using Weights = DecodedWeights<kConfig, kFormat>;
+    static constexpr int kChunks = SharedMemory::kChunks;
+    static constexpr int kSlabs = slabs_per_warpgroup(kConfig);
+
+    const MatmulArguments& arguments;
+    SharedMemory& shared;
+    Ring<kConfig> ring;
+
+    __device__ static bool threads_arrive(const MatmulArguments& a) { return Producer<kConfig, Weights>::threads_arrive(a); }
+    __device__ void produce() const { Producer<kConfig, Weights>(arguments, ring, {arguments, ring}).run(); }
+
     __device__ void consume(int warpgroup) const {
         mxfp4::consume<kConfig>(arguments, shared, warpgroup, [&]<int kN>(const Work& work, auto& position, auto& d) {
             multiply<kN>(work, warpgroup, position, d);
@@ -88,7 +107,7 @@ struct WgmmaSs {
     template <int kN, class Position>
     __device__ void multiply(const Work& work, int warpgroup, Position& position, float (&d)[kSlabs][kN / 2]) const {
         for (int chunk = work.chunk_begin; chunk < work.chunk_end; chunk += kChunks) {
-            ring.wait(position);
+            ptx::mbarrier_wait(ring.full(position.stage), position.parity);
             const u32 x = ptx::shared_address(shared.x[position.stage]);
             const u32 w = ptx::shared_address(shared.w[position.stage][warpgroup * kSlabs]);
 #pragma unroll

@@ -15,7 +15,8 @@ namespace {
 std::string read_text(const std::filesystem::path& path) {
     std::ifstream in(path, std::ios::binary);
     std::string text{std::istreambuf_iterator<char>(in), {}};
-    if (!in) throw Error(ErrorCode::io, "a kernel template cannot be read", {path.string(), "", "check its permissions"});
+    if (!in)
+        throw Error(ErrorCode::io, "a kernel template cannot be read", {path.string(), "", "check its permissions"});
     return text;
 }
 
@@ -52,8 +53,9 @@ KernelText::KernelText(const std::filesystem::path& override_folder) {
 const std::string& KernelText::get(std::string_view name) const {
     const auto found = files_.find(name);
     if (found == files_.end())
-        throw Error(ErrorCode::compile, "a kernel template is missing",
-                    {fmt::format("'{}'", name), "", "it is neither embedded in the library nor in the override folder"});
+        throw Error(
+            ErrorCode::compile, "a kernel template is missing",
+            {fmt::format("'{}'", name), "", "it is neither embedded in the library nor in the override folder"});
     return found->second;
 }
 

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "core/config_text.h"
+#include "pack/scale_class.h"
 
 namespace mxfp4 {
 namespace {
@@ -26,27 +27,22 @@ void check_info(const WeightsInfo& info) {
     check_weight_shape(info.experts, info.n, info.k);
     const WeightsFormat& f = info.format;
     if (info.layout_version != kLayoutVersion[int(f.layout)])
-        throw Error(ErrorCode::unsupported, fmt::format("unknown version of layout {}", to_string(f.layout)),
-                    {fmt::format("{}", info.layout_version), fmt::format("{}", kLayoutVersion[int(f.layout)]), "pack again"});
+        throw Error(
+            ErrorCode::unsupported, fmt::format("unknown version of layout {}", to_string(f.layout)),
+            {fmt::format("{}", info.layout_version), fmt::format("{}", kLayoutVersion[int(f.layout)]), "pack again"});
     const bool native = f.layout == Layout::native;
     if (native ? f.scale_warps != 0 : !is_power_of_two(f.scale_warps))
         refuse(fmt::format("num_warps of a {} scale swizzle", to_string(f.layout)), fmt::format("{}", f.scale_warps),
                native ? "0" : "a power of two");
 }
 
-// Smallest and largest scale of an expert.
-struct ScaleRange {
-    int smallest = 255, largest = 0;
-    void add(int s) {
-        smallest = std::min(smallest, s);
-        largest = std::max(largest, s);
-    }
-};
-
 // Hopper scales of one expert, [scale rows, row_bytes]; pad bytes count for nothing. A row holds 64-byte pieces: two
 // blocks of 32 k, 32 outputs in two halves that lie 16 * scale_warps apart.
 ScaleRange hopper_scale_range(const u8* scales, i64 row_bytes, int scale_warps, i64 n, i64 k) {
     ScaleRange range;
+    const auto add = [&range](u8 smallest, u8 largest) {
+        range = {std::min(range.smallest, smallest), std::max(range.largest, largest)};
+    };
     const i64 blocks = k / kBlockElements, rows = round_up(n, scale_align_m(scale_warps)) / 32;
     for (i64 row = 0; row < rows; ++row) {
         const bool row_is_whole = hopper_scale_unswizzle(row, 63, scale_warps).row < n;
@@ -54,13 +50,12 @@ ScaleRange hopper_scale_range(const u8* scales, i64 row_bytes, int scale_warps, 
             const u8* const bytes = scales + row * row_bytes + piece * 64;
             if (row_is_whole && 2 * piece + 1 < blocks) {
                 const auto [smallest, largest] = std::minmax_element(bytes, bytes + 64);
-                range.add(*smallest);
-                range.add(*largest);
+                add(*smallest, *largest);
                 continue;
             }
             for (i64 i = 0; i < 64; ++i) {
                 const Index2 at = hopper_scale_unswizzle(row, piece * 64 + i, scale_warps);
-                if (at.row < n && at.col < blocks) range.add(bytes[i]);
+                if (at.row < n && at.col < blocks) add(bytes[i], bytes[i]);
             }
         }
     }
@@ -79,16 +74,6 @@ ScaleRange hopper_scale_range(const u8* scales, i64 row_bytes, int scale_warps, 
     refuse(fmt::format("a scale of expert {} is E8M0 NaN", expert), "255", "at most 254");
 }
 
-ScaleClass class_of(const std::vector<ScaleRange>& ranges) {
-    ScaleClass scale_class = ScaleClass::folded;
-    for (const ScaleRange& range : ranges) {
-        if (range.largest <= kMaxFoldedScale) continue;
-        if (range.largest - range.smallest > kMaxScaleSpan) return ScaleClass::plain;
-        scale_class = ScaleClass::rebased;
-    }
-    return scale_class;
-}
-
 template <class T>
 Buffer buffer_of(Backend& backend, const T* from, i64 count) {
     Buffer buffer(backend, std::size_t(count) * sizeof(T));
@@ -97,14 +82,10 @@ Buffer buffer_of(Backend& backend, const T* from, i64 count) {
 }
 
 // What a rebased hopper or blocks kernel subtracts from an expert's scales, and the factor that makes up for it.
-void add_rebase(Backend& backend, DeviceWeights& weights, const std::vector<ScaleRange>& ranges) {
-    std::vector<i32> shifts;
+void add_rebase(Backend& backend, DeviceWeights& weights, const std::vector<i32>& expert_shift) {
     std::vector<float> factors;
-    for (const ScaleRange& range : ranges) {
-        shifts.push_back(std::max(range.largest - kMaxFoldedScale, 0));
-        factors.push_back(std::bit_cast<float>(u32(127 + shifts.back()) << 23));
-    }
-    weights.owned_expert_shift = buffer_of(backend, shifts.data(), weights.info.experts);
+    for (const i32 shift : expert_shift) factors.push_back(std::bit_cast<float>(u32(127 + shift) << 23));
+    weights.owned_expert_shift = buffer_of(backend, expert_shift.data(), weights.info.experts);
     weights.owned_expert_scale = buffer_of(backend, factors.data(), weights.info.experts);
     weights.expert_shift = weights.owned_expert_shift.as<i32>();
     weights.expert_scale = weights.owned_expert_scale.as<float>();
@@ -115,7 +96,8 @@ i64 padded(i64 given, i64 smallest, i64 multiple, const char* what) {
     if (given == 0) return smallest;
     if (given < smallest || given % multiple != 0)
         refuse(fmt::format("wrap: {}", what), fmt::format("{}", given),
-               fmt::format("0, or at least {}{}", smallest, multiple > 1 ? fmt::format(" and a multiple of {}", multiple) : ""));
+               fmt::format("0, or at least {}{}", smallest,
+                           multiple > 1 ? fmt::format(" and a multiple of {}", multiple) : ""));
     return given;
 }
 
@@ -154,14 +136,15 @@ DeviceWeights upload_weights(Backend& backend, const PackedView& packed) {
         for (i64 e = 0; e < experts; ++e)
             ranges.push_back(hopper_scale_range(packed.scales + e * stored.scales_bytes(), stored.scale_row_bytes,
                                                 format.scale_warps, packed.info.n, packed.info.k));
-        add_rebase(backend, weights, ranges);
+        add_rebase(backend, weights, decide_scale_class(ranges).expert_shift);
     }
     return weights;
 }
 
 DeviceWeights wrap_weights(Backend& backend, const WrapSpec& spec) {
     check_weight_shape(spec.experts, spec.n, spec.k);
-    if (!is_power_of_two(spec.num_warps)) refuse("wrap: num_warps of the scale swizzle", fmt::format("{}", spec.num_warps), "a power of two");
+    if (!is_power_of_two(spec.num_warps))
+        refuse("wrap: num_warps of the scale swizzle", fmt::format("{}", spec.num_warps), "a power of two");
     check_aligned(spec.values, "values");
     check_aligned(spec.scales, "scales");
     DeviceWeights weights;
@@ -175,8 +158,10 @@ DeviceWeights wrap_weights(Backend& backend, const WrapSpec& spec) {
     weights.scales = static_cast<const u8*>(spec.scales);
     weights.values_row_bytes = padded(spec.value_row_bytes, stored.value_row_bytes, 16, "value_row_bytes");
     weights.scales_row_bytes = padded(spec.scale_row_bytes, stored.scale_row_bytes, 16, "scale_row_bytes");
-    weights.values_expert_bytes = padded(spec.value_rows, stored.value_rows, 1, "value_rows") * weights.values_row_bytes;
-    weights.scales_expert_bytes = padded(spec.scale_rows, stored.scale_rows, 1, "scale_rows") * weights.scales_row_bytes;
+    weights.values_expert_bytes =
+        padded(spec.value_rows, stored.value_rows, 1, "value_rows") * weights.values_row_bytes;
+    weights.scales_expert_bytes =
+        padded(spec.scale_rows, stored.scale_rows, 1, "scale_rows") * weights.scales_row_bytes;
 
     std::vector<u8> scales(std::size_t(weights.scales_expert_bytes));  // an expert's at a time
     std::vector<ScaleRange> ranges;
@@ -186,8 +171,9 @@ DeviceWeights wrap_weights(Backend& backend, const WrapSpec& spec) {
         if (ranges.back().largest == kScaleNan)
             refuse_nan(scales.data(), weights.scales_row_bytes, spec.num_warps, e, spec.n, spec.k);
     }
-    weights.info.format.scale_class = class_of(ranges);
-    if (weights.info.format.scale_class == ScaleClass::rebased) add_rebase(backend, weights, ranges);
+    const ScaleDecision decision = decide_scale_class(ranges);
+    weights.info.format.scale_class = decision.scale_class;
+    if (decision.scale_class == ScaleClass::rebased) add_rebase(backend, weights, decision.expert_shift);
     return weights;
 }
 

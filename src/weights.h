@@ -9,10 +9,10 @@ namespace mxfp4 {
 
 struct DeviceWeights {
     WeightsInfo info;
-    const u8* values = nullptr;            // [experts, values_expert_bytes]
-    const u8* scales = nullptr;            // [experts, scales_expert_bytes]
-    const float* expert_scale = nullptr;   // [experts], or null: all 1
-    const i32* expert_shift = nullptr;     // [experts], or null: all 0
+    const u8* values = nullptr;           // [experts, values_expert_bytes]
+    const u8* scales = nullptr;           // [experts, scales_expert_bytes]
+    const float* expert_scale = nullptr;  // [experts], or null: all 1
+    const i32* expert_shift = nullptr;    // [experts], or null: all 0
     i64 values_row_bytes = 0, scales_row_bytes = 0;
     i64 values_expert_bytes = 0, scales_expert_bytes = 0;
     Buffer owned_values, owned_scales, owned_expert_scale, owned_expert_shift;  // empty: the caller's memory, or null

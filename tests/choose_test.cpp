@@ -181,6 +181,8 @@ TEST_CASE("a config blocked for a problem does not come back from its neighbours
     const auto candidates = choose({blocked, tuned(48), tuned(96, kSmallConfig)}, problem(64), current);
     REQUIRE(candidates.size() == 1);
     CHECK(candidates[0].winner.config == kSmallConfig);
+    CHECK(nearest({blocked, tuned(48)}, problem(64), current)->differs ==
+          std::vector<std::string>{"kernel_hash", "status"});
     // For other rows it is as good as ever.
     CHECK(choose({blocked, tuned(48)}, problem(48), current)[0].how == How::exact);
 }

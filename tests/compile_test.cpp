@@ -1,4 +1,5 @@
-// The embedded kernels: the fixed sample and every default config compile for sm_90a without a spill. Needs NVRTC, no GPU.
+// The embedded kernels: the fixed sample and every default config compile for sm_90a without a spill. Needs NVRTC, no
+// GPU.
 #include <cstdio>
 
 #include <fmt/format.h>
@@ -6,7 +7,7 @@
 
 #include "backends/cuda/compile_many.h"
 #include "core/config_text.h"
-#include "nvrtc_of_environment.h"
+#include "tools/nvrtc_of_environment.h"
 
 using namespace mxfp4;
 
@@ -25,8 +26,9 @@ int main() {
     compile_many(jit, jobs, 0, [&](std::size_t i, const CompileReport& report) {
         const bool fine = report.rejected.empty() && report.spill_bytes == 0 && report.registers > 0;
         bad += !fine;
-        fmt::print("{} {} {}: {} registers, {} spilled bytes, {:.0f} ms {}\n", fine ? "ok" : "BAD", to_text(jobs[i].config),
-                   to_string(jobs[i].format.scale_class), report.registers, report.spill_bytes, report.compile_ms, report.rejected);
+        fmt::print("{} {} {}: {} registers, {} spilled bytes, {:.0f} ms {}\n", fine ? "ok" : "BAD",
+                   to_text(jobs[i].config), to_string(jobs[i].format.scale_class), report.registers, report.spill_bytes,
+                   report.compile_ms, report.rejected);
         std::fflush(stdout);
     });
     fmt::print("{} of {} are bad\n", bad, jobs.size());

@@ -2,6 +2,7 @@
 #include <catch2/catch_test_macros.hpp>
 
 #include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <functional>
 #include <new>
@@ -23,6 +24,12 @@
 using namespace mxfp4;
 using namespace mxfp4::test;
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+static constexpr bool kSanitized = true;  // times mean nothing then
+#else
+static constexpr bool kSanitized = false;
+#endif
+
 // Counts what a thread allocates, in the library too.
 static thread_local long allocations = 0;
 void* operator new(std::size_t bytes) {
@@ -41,7 +48,8 @@ struct Host {
     MapPacked packed;
 
     explicit Host(i64 experts = 3, i64 n = 96, i64 k = 64, WeightsFormat format = {}, int high = 128)
-        : checkpoint(random_checkpoint(random, experts, n, k, high - 12, high)), packed(pack_by_maps(checkpoint, format)) {}
+        : checkpoint(random_checkpoint(random, experts, n, k, high - 12, high)),
+          packed(pack_by_maps(checkpoint, format)) {}
 
     PackedView view() const {
         PackedView v;
@@ -52,7 +60,8 @@ struct Host {
         v.values = packed.values.data();
         v.scales = packed.scales.data();
         // A packed file has it for native; for the others the dispatcher works it out.
-        if (packed.format.layout == Layout::native && !packed.expert_scale.empty()) v.expert_scale = packed.expert_scale.data();
+        if (packed.format.layout == Layout::native && !packed.expert_scale.empty())
+            v.expert_scale = packed.expert_scale.data();
         return v;
     }
 };
@@ -64,18 +73,27 @@ struct Rows {
     PoisonedRows y;
 
     Rows(Host& host, i64 rows_, i64 y_stride = 0)
-        : routing(random_routing(host.random, rows_, host.checkpoint.experts, host.checkpoint.experts, true)), rows(rows_),
-          k(host.checkpoint.k), x(random_bf16(host.random, std::size_t(rows_ * k))),
+        : routing(random_routing(host.random, rows_, host.checkpoint.experts, host.checkpoint.experts, true)),
+          rows(rows_),
+          k(host.checkpoint.k),
+          x(random_bf16(host.random, std::size_t(rows_ * k))),
           y(rows_, host.checkpoint.n, y_stride ? y_stride : host.checkpoint.n) {}
 
     Problem problem(const Weights& weights) {
-        return {.x = x.data(), .weights = weights, .expert_offsets = routing.offsets.data(), .expert_ids = routing.ids.data(),
-                .groups = routing.groups(), .rows = rows, .y = y.data(), .y_stride = y.stride};
+        return {.x = x.data(),
+                .weights = weights,
+                .expert_offsets = routing.offsets.data(),
+                .expert_ids = routing.ids.data(),
+                .groups = routing.groups(),
+                .rows = rows,
+                .y = y.data(),
+                .y_stride = y.stride};
     }
     std::string judged(const Host& host) const {
         std::vector<float> want(std::size_t(rows * host.checkpoint.n));
-        reference_matmul(host.checkpoint.view(), {x.data(), 0, routing.offsets.data(), routing.ids.data(), routing.groups(), rows},
-                         want.data(), 0);
+        reference_matmul(host.checkpoint.view(),
+                         {x.data(), 0, routing.offsets.data(), routing.ids.data(), routing.groups(), rows}, want.data(),
+                         0);
         return judge(y, want, routing.offsets);
     }
 };
@@ -106,10 +124,12 @@ std::string what_of(const std::function<void()>& call, ErrorCode code) {
 }
 
 // Files a winner for the weights and rows as the tuner would.
-void put_winner(const std::filesystem::path& database, const Host& host, i64 rows, const std::string& config, const std::string& hash = "") {
+void put_winner(const std::filesystem::path& database, const Host& host, i64 rows, const std::string& config,
+                const std::string& hash = "") {
     const auto backend = make_host_backend({});
     Winner winner;
-    winner.key = problem_key(*backend, host.packed.format, 1, {host.checkpoint.experts, host.checkpoint.n, host.checkpoint.k, rows});
+    winner.key = problem_key(*backend, host.packed.format, 1,
+                             {host.checkpoint.experts, host.checkpoint.n, host.checkpoint.k, rows});
     winner.key.kernel_hash = hash.empty() ? backend->kernel_hash(Variant::host) : hash;
     winner.config = config;
     winner.us = winner.us_p10 = winner.us_p90 = winner.us_default = 1;
@@ -153,9 +173,10 @@ TEST_CASE("wrapped tensors are read in place, with padded rows, and their scale 
         host.packed = pack_by_maps(host.checkpoint, host.packed.format);
         // As current Triton pads N to 256, here with garbage in the padding.
         const StoredShape stored = host.packed.stored;
-        const i64 value_rows = 256 / 4, value_row_bytes = stored.value_row_bytes + 16, scale_rows = stored.scale_rows + 1,
-                  scale_row_bytes = stored.scale_row_bytes + 32;
-        std::vector<u8> memory(std::size_t(3 * (value_rows * value_row_bytes + scale_rows * scale_row_bytes) + 64), u8(255));
+        const i64 value_rows = 256 / 4, value_row_bytes = stored.value_row_bytes + 16,
+                  scale_rows = stored.scale_rows + 1, scale_row_bytes = stored.scale_row_bytes + 32;
+        std::vector<u8> memory(std::size_t(3 * (value_rows * value_row_bytes + scale_rows * scale_row_bytes) + 64),
+                               u8(255));
         u8* const values = memory.data() + (16 - reinterpret_cast<std::uintptr_t>(memory.data()) % 16) % 16;
         u8* const scales = values + 3 * value_rows * value_row_bytes;
         for (i64 e = 0; e < 3; ++e) {
@@ -165,11 +186,19 @@ TEST_CASE("wrapped tensors are read in place, with padded rows, and their scale 
             for (i64 n = 0; n < 72; ++n)
                 for (i64 kg = 0; kg < 5; ++kg) {
                     const Index2 at = hopper_scale_swizzle(n, kg, 8);
-                    scales[(e * scale_rows + at.row) * scale_row_bytes + at.col] = host.checkpoint.scales[(e * 72 + n) * 5 + kg];
+                    scales[(e * scale_rows + at.row) * scale_row_bytes + at.col] =
+                        host.checkpoint.scales[(e * 72 + n) * 5 + kg];
                 }
         }
-        WrapSpec spec{.values = values, .scales = scales, .experts = 3, .n = 72, .k = 160, .num_warps = 8,
-                      .value_rows = value_rows, .value_row_bytes = value_row_bytes, .scale_rows = scale_rows,
+        WrapSpec spec{.values = values,
+                      .scales = scales,
+                      .experts = 3,
+                      .n = 72,
+                      .k = 160,
+                      .num_warps = 8,
+                      .value_rows = value_rows,
+                      .value_row_bytes = value_row_bytes,
+                      .scale_rows = scale_rows,
                       .scale_row_bytes = scale_row_bytes};
         const Weights weights = dispatcher.wrap(spec);
         CHECK(weights.info().format.scale_class == wanted.scale_class);
@@ -187,10 +216,12 @@ TEST_CASE("wrapped tensors are read in place, with padded rows, and their scale 
         const std::string what = what_of([&] { dispatcher.wrap(spec); }, ErrorCode::invalid_argument);
         CHECK(what.find("expert 2, row 70, block 3") != std::string::npos);
         spec.value_row_bytes = stored.value_row_bytes - 16;
-        CHECK(what_of([&] { dispatcher.wrap(spec); }, ErrorCode::invalid_argument).find("value_row_bytes") != std::string::npos);
+        CHECK(what_of([&] { dispatcher.wrap(spec); }, ErrorCode::invalid_argument).find("value_row_bytes") !=
+              std::string::npos);
         spec.value_row_bytes = 0;
         spec.values = values + 4;
-        CHECK(what_of([&] { dispatcher.wrap(spec); }, ErrorCode::invalid_argument).find("values is not aligned") != std::string::npos);
+        CHECK(what_of([&] { dispatcher.wrap(spec); }, ErrorCode::invalid_argument).find("values is not aligned") !=
+              std::string::npos);
     }
 }
 
@@ -200,8 +231,9 @@ TEST_CASE("the database decides: exact, near, fallback") {
     Host host;
     put_winner(database, host, 16, "host/native bm8 bn64 bk64 w1 s1 k1");
     put_winner(database, host, 64, "host/native bm16 bn128 bk64 w2 s1 k1", "an older kernel text");
-    put_winner(database, host, 256, "wgmma_rs/native bm64 bn256 bk128 w12 s4 k1");  // passes check(), but not on this device
-    put_winner(database, host, 4096, "host/native bm8 bn100 bk64 w1 s1 k1");        // check() refuses it
+    put_winner(database, host, 256,
+               "wgmma_rs/native bm64 bn256 bk128 w12 s4 k1");                 // passes check(), but not on this device
+    put_winner(database, host, 4096, "host/native bm8 bn100 bk64 w1 s1 k1");  // check() refuses it
     Messages messages;
     Dispatcher dispatcher({.device = Device::host(), .cache = database, .log = messages.callback()});
     const Weights weights = dispatcher.upload(host.view());
@@ -242,14 +274,16 @@ TEST_CASE("a database that is missing is no error, one that is none is") {
     CHECK(dispatcher.run(rows.problem(weights)).how == How::fallback);
     CHECK(messages.count("there is no tuning database") == 1);
     CHECK_FALSE(std::filesystem::exists(folder / "none.sqlite"));
-    const auto bad = folder.write("bad.sqlite", "certainly not a database, and long enough to be looked at by SQLite ...............");
+    const auto bad = folder.write(
+        "bad.sqlite", "certainly not a database, and long enough to be looked at by SQLite ...............");
     what_of([&] { Dispatcher({.device = Device::host(), .cache = bad}); }, ErrorCode::cache);
 }
 
 TEST_CASE("eight threads on one dispatcher, new sizes among them, all get the right rows") {
     const TemporaryFolder folder;
     Host host(4, 130, 96);
-    for (const i64 rows : {1, 4, 24, 96}) put_winner(folder / "t.sqlite", host, rows, fmt::format("host/native bm{} bn64 bk64 w2 s1 k1", rows));
+    for (const i64 rows : {1, 4, 24, 96})
+        put_winner(folder / "t.sqlite", host, rows, fmt::format("host/native bm{} bn64 bk64 w2 s1 k1", rows));
     Dispatcher dispatcher({.device = Device::host(), .cache = folder / "t.sqlite"});
     const Weights weights = dispatcher.upload(host.view());
     std::vector<Rows> work;
@@ -273,7 +307,8 @@ TEST_CASE("eight threads on one dispatcher, new sizes among them, all get the ri
 TEST_CASE("a kernel is loaded once, whoever asks, and one that cannot be says so again") {
     const auto backend = make_host_backend({});
     KernelSet kernels(*backend);
-    const KernelConfig config = parse_config("host/native bm8 bn64 bk64 w1 s1 k1"), bad = parse_config("host/native bm8 bn65 bk64 w1 s1 k1");
+    const KernelConfig config = parse_config("host/native bm8 bn64 bk64 w1 s1 k1"),
+                       bad = parse_config("host/native bm8 bn65 bk64 w1 s1 k1");
     CHECK(kernels.stand_in({}, {4, 64, 64, 8}, false) == nullptr);
     std::vector<const LoadedKernel*> got(8);
     std::atomic<int> refused = 0;
@@ -323,11 +358,48 @@ TEST_CASE("a hit allocates nothing, and prepare makes hits") {
     CHECK(allocations > made);
 }
 
+TEST_CASE("a hit costs at most 200 ns over the bare launch") {
+    // A group without rows: the host kernel looks at its offsets and returns.
+    const TemporaryFolder folder;
+    Host host;
+    put_winner(folder / "t.sqlite", host, 4, "host/native bm8 bn64 bk64 w1 s1 k1");
+    Dispatcher dispatcher({.device = Device::host(), .cache = folder / "t.sqlite"});
+    const Weights weights = dispatcher.upload(host.view());
+    const auto backend = make_host_backend({});
+    const KernelPtr kernel = backend->load(parse_config("host/native bm8 bn64 bk64 w1 s1 k1"), {});
+    const i32 offsets[] = {0, 0};
+    std::vector<u16> x(4 * 64), y(4 * 96);
+    MatmulArguments arguments = arguments_of(host.packed, host.checkpoint);
+    arguments.x = x.data();
+    arguments.y = y.data();
+    arguments.expert_offsets = offsets;
+    arguments.rows = 4;
+    arguments.groups = 1;
+    const Problem problem{
+        .x = x.data(), .weights = weights, .expert_offsets = offsets, .groups = 1, .rows = 4, .y = y.data()};
+    const auto batch_ns = [](auto launch) {
+        constexpr int kBatch = 1000;
+        const auto start = std::chrono::steady_clock::now();
+        for (int i = 0; i < kBatch; ++i) launch();
+        return std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now() - start).count() / kBatch;
+    };
+    std::vector<double> bare, hits;
+    for (int batch = 0; batch < 101; ++batch) {
+        bare.push_back(batch_ns([&] { kernel->launch(arguments, nullptr); }));
+        hits.push_back(batch_ns([&] { dispatcher.run(problem); }));
+    }
+    std::sort(bare.begin(), bare.end());
+    std::sort(hits.begin(), hits.end());
+    INFO("bare launch " << bare[50] << " ns, dispatched " << hits[50] << " ns");
+    if (!kSanitized) CHECK(hits[50] - bare[50] <= 200);
+}
+
 TEST_CASE("no rows, no launch") {
     Host host;
     Dispatcher dispatcher = host_dispatcher();
     const Weights weights = dispatcher.upload(host.view());
-    const RunInfo info = dispatcher.run({.x = nullptr, .weights = weights, .expert_offsets = nullptr, .rows = 0, .y = nullptr});
+    const RunInfo info =
+        dispatcher.run({.x = nullptr, .weights = weights, .expert_offsets = nullptr, .rows = 0, .y = nullptr});
     CHECK(info.config.empty());
     dispatcher.prepare(weights, {.max_rows = 0});
 }
@@ -339,8 +411,15 @@ TEST_CASE("rows as unaligned as bf16 allows are served") {
     Rows rows(host, 17, 85);
     std::vector<u16> x(17 * 99 + 1);
     for (i64 r = 0; r < 17; ++r) std::copy_n(rows.x.data() + r * 96, 96, x.data() + 1 + r * 99);
-    Problem problem{.x = x.data() + 1, .x_stride = 99, .weights = weights, .expert_offsets = rows.routing.offsets.data(),
-                    .expert_ids = rows.routing.ids.data(), .groups = rows.routing.groups(), .rows = 17, .y = rows.y.data(), .y_stride = 85};
+    Problem problem{.x = x.data() + 1,
+                    .x_stride = 99,
+                    .weights = weights,
+                    .expert_offsets = rows.routing.offsets.data(),
+                    .expert_ids = rows.routing.ids.data(),
+                    .groups = rows.routing.groups(),
+                    .rows = 17,
+                    .y = rows.y.data(),
+                    .y_stride = 85};
     dispatcher.run(problem);
     CHECK(rows.judged(host) == "");
 }
@@ -373,7 +452,9 @@ TEST_CASE("a problem that is none is refused before anything is done") {
         INFO(wrong.message);
         CHECK(what_of([&] { dispatcher.run(problem); }, ErrorCode::invalid_argument).find(wrong.message) == 0);
     }
-    CHECK(what_of([&] { other.run(rows.problem(weights)); }, ErrorCode::invalid_argument).find("another dispatcher's") != std::string::npos);
+    CHECK(
+        what_of([&] { other.run(rows.problem(weights)); }, ErrorCode::invalid_argument).find("another dispatcher's") !=
+        std::string::npos);
     CHECK(rows.y.bytes == PoisonedRows(9, 96, 96).bytes);
     what_of([&] { dispatcher.prepare(weights, {.max_rows = -1}); }, ErrorCode::invalid_argument);
     what_of([&] { dispatcher.prepare(weights, {.max_rows = 1, .groups = -1}); }, ErrorCode::invalid_argument);
@@ -390,7 +471,8 @@ TEST_CASE("a problem that is none is refused before anything is done") {
     what_of([&] { dispatcher.upload(view); }, ErrorCode::invalid_argument);
     view = host.view();
     view.info.format.scale_class = ScaleClass::rebased;
-    CHECK(what_of([&] { dispatcher.upload(view); }, ErrorCode::invalid_argument).find("expert_scale") != std::string::npos);
+    CHECK(what_of([&] { dispatcher.upload(view); }, ErrorCode::invalid_argument).find("expert_scale") !=
+          std::string::npos);
 }
 
 TEST_CASE("dispatchers and weights move, and weights may outlive their dispatcher") {

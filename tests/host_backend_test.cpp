@@ -33,11 +33,18 @@ WeightsFormat format_of(Random& random, Layout layout, ScaleClass scale_class) {
 }
 
 KernelConfig config_of(Layout layout, int block_m, int block_n, int block_k, int threads, int simd) {
-    return {.variant = Variant::host, .layout = layout, .block_m = block_m, .block_n = block_n, .block_k = block_k,
-            .num_warps = threads, .simd = simd};
+    return {.variant = Variant::host,
+            .layout = layout,
+            .block_m = block_m,
+            .block_n = block_n,
+            .block_k = block_k,
+            .num_warps = threads,
+            .simd = simd};
 }
 
-bool has_simd(Backend& backend) { return backend.compile(config_of(Layout::native, 8, 64, 64, 1, 1), {}).rejected.empty(); }
+bool has_simd(Backend& backend) {
+    return backend.compile(config_of(Layout::native, 8, 64, 64, 1, 1), {}).rejected.empty();
+}
 
 struct Case {
     Checkpoint checkpoint;
@@ -66,8 +73,10 @@ struct Case {
     }
     std::vector<float> reference() const {
         std::vector<float> want(rows * checkpoint.n);
-        reference_matmul(checkpoint.view(), {x.data(), x_stride, routing.offsets.data(), named_ids ? routing.ids.data() : nullptr,
-                                             routing.groups(), rows}, want.data(), 0);
+        reference_matmul(checkpoint.view(),
+                         {x.data(), x_stride, routing.offsets.data(), named_ids ? routing.ids.data() : nullptr,
+                          routing.groups(), rows},
+                         want.data(), 0);
         return want;
     }
 };
@@ -96,8 +105,9 @@ TEST_CASE("random ragged problems agree with the reference, whatever the layout,
             config_of(c.packed.format.layout, int(between(random, 1, 40)), 64 * int(between(random, 1, 4)),
                       64 * int(between(random, 1, 5)), int(between(random, 1, 3)), simd ? int(random() % 2) : 0);
         INFO("problem " << i << ": " << to_text(config) << ", w " << c.packed.format.scale_warps << ", class "
-                        << to_string(c.packed.format.scale_class) << ", E " << c.checkpoint.experts << " N " << c.checkpoint.n
-                        << " K " << c.checkpoint.k << " rows " << c.rows << " groups " << c.routing.groups());
+                        << to_string(c.packed.format.scale_class) << ", E " << c.checkpoint.experts << " N "
+                        << c.checkpoint.n << " K " << c.checkpoint.k << " rows " << c.rows << " groups "
+                        << c.routing.groups());
         REQUIRE(judge(c.run(*backend->load(config, c.packed.format)), c.reference(), c.routing.offsets) == "");
     }
 }
@@ -110,12 +120,14 @@ TEST_CASE("all configs give the same bits, and give them again") {
             Case c = random_case(random, layout, scale_class);
             c.rows = 37;
             c.x = random_bf16(random, std::size_t(c.rows * c.x_stride));
-            c.routing = random_routing(random, c.rows, c.named_ids ? 4 : c.checkpoint.experts, c.checkpoint.experts, false);
+            c.routing =
+                random_routing(random, c.rows, c.named_ids ? 4 : c.checkpoint.experts, c.checkpoint.experts, false);
             const PoisonedRows first = c.run(*backend->load(config_of(layout, 64, 64, 64, 1, 0), c.packed.format));
             for (const int threads : {1, 2, 5, 16})
                 for (int simd = 0; simd <= int(has_simd(*backend)); ++simd)
                     for (const int block_m : {1, 7, 64}) {
-                        const auto kernel = backend->load(config_of(layout, block_m, 128, 192, threads, simd), c.packed.format);
+                        const auto kernel =
+                            backend->load(config_of(layout, block_m, 128, 192, threads, simd), c.packed.format);
                         REQUIRE(c.run(*kernel).bytes == first.bytes);
                         REQUIRE(c.run(*kernel).bytes == first.bytes);
                     }
@@ -127,7 +139,13 @@ TEST_CASE("the identity probe shows every decoded weight exactly") {
     Random random(3);
     for (const Layout layout : kLayouts)
         for (const ScaleClass scale_class : kClasses) {
-            Case c{checkpoint_of(random, scale_class, 1, 83, 96), {}, {{0, 96}, {0}}, 96, 96, 83, std::vector<u16>(96 * 96)};
+            Case c{checkpoint_of(random, scale_class, 1, 83, 96),
+                   {},
+                   {{0, 96}, {0}},
+                   96,
+                   96,
+                   83,
+                   std::vector<u16>(96 * 96)};
             // The extremes that the class allows (fp32 holds 6 * 2^125, and bf16 holds 0.5 * 2^-127 exactly).
             const int top = scale_class == ScaleClass::folded ? 128 : scale_class == ScaleClass::rebased ? 250 : 252;
             const int bottom = scale_class == ScaleClass::rebased ? top - kMaxScaleSpan : 0;
@@ -152,7 +170,13 @@ TEST_CASE("integer-valued inputs give exact results over many k steps") {
     const auto backend = make_host_backend({});
     Random random(4);
     for (const Layout layout : kLayouts) {
-        Case c{random_checkpoint(random, 2, 70, 2880, 128, 128), {}, {{0, 9, 13}, {1, 0}}, 13, 2880, 70, std::vector<u16>(13 * 2880)};
+        Case c{random_checkpoint(random, 2, 70, 2880, 128, 128),
+               {},
+               {{0, 9, 13}, {1, 0}},
+               13,
+               2880,
+               70,
+               std::vector<u16>(13 * 2880)};
         // Sparse, so that every sum is an integer that bf16 holds.
         for (u8& byte : c.checkpoint.blocks)
             if (random() % 16) byte = 0;
@@ -177,7 +201,8 @@ TEST_CASE("offsets are clamped and NaN stays in its row") {
     c.x[5 * 64 + 7] = 0x7FC0;
     const PoisonedRows y = c.run(*kernel);
     for (i64 r = 0; r < 8; ++r)
-        for (i64 n = 0; n < 64; ++n) REQUIRE((r == 5 ? std::isnan(bf16_to_float(y.at(r, n))) : y.at(r, n) == clean.at(r, n)));
+        for (i64 n = 0; n < 64; ++n)
+            REQUIRE((r == 5 ? std::isnan(bf16_to_float(y.at(r, n))) : y.at(r, n) == clean.at(r, n)));
 }
 
 TEST_CASE("pad bytes of a wrapped tensor count for nothing") {
@@ -198,8 +223,8 @@ TEST_CASE("pad bytes of a wrapped tensor count for nothing") {
     for (std::size_t i = 0; i < own.size(); ++i)
         if (!own[i]) c.packed.scales[i] = 255;
     for (int simd = 0; simd <= int(has_simd(*backend)); ++simd)
-        CHECK(judge(c.run(*backend->load(config_of(Layout::hopper, 8, 64, 64, 1, simd), c.packed.format)), c.reference(),
-                    c.routing.offsets) == "");
+        CHECK(judge(c.run(*backend->load(config_of(Layout::hopper, 8, 64, 64, 1, simd), c.packed.format)),
+                    c.reference(), c.routing.offsets) == "");
 }
 
 TEST_CASE("configs that cannot run are refused by name") {
@@ -207,7 +232,8 @@ TEST_CASE("configs that cannot run are refused by name") {
     CHECK_THROWS_AS(backend->load(parse_config("wgmma_rs/native bm64 bn256 bk128 w12 s4 k1"), {}), Error);
     CHECK_THROWS_AS(backend->load(config_of(Layout::hopper, 8, 64, 64, 1, 0), {}), Error);
     CHECK_THROWS_AS(backend->load(config_of(Layout::native, 8, 96, 64, 1, 0), {}), Error);
-    CHECK(backend->compile(config_of(Layout::native, 0, 64, 64, 1, 0), {}).rejected == reject_text(Reject::block_m_not_supported));
+    CHECK(backend->compile(config_of(Layout::native, 0, 64, 64, 1, 0), {}).rejected ==
+          reject_text(Reject::block_m_not_supported));
     for (const Layout layout : kLayouts) {
         const WeightsFormat format{layout, layout == Layout::native ? 0 : 8, ScaleClass::folded};
         CHECK(check(backend->default_config(format, {}), format) == Reject::none);

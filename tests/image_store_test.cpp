@@ -22,7 +22,10 @@ CompiledImage sample(const std::string& name) {
     image.report.shared_bytes = 1234;
     image.report.warnings = {"ptxas warning : \xff odd bytes"};
     image.report.compile_ms = 12.5;
-    image.cubin = std::string("\x7f" "ELF\0\n\0 cubin", 13);
+    image.cubin = std::string(
+        "\x7f"
+        "ELF\0\n\0 cubin",
+        13);
     return image;
 }
 
@@ -112,7 +115,9 @@ TEST_CASE("a compiler's log is read") {
     CHECK(spilling.rejected.find("spills 68 bytes") != std::string::npos);
 
     CompileReport serialised;
-    read_log("ptxas info    : (C7510) Potential Performance Loss: wgmma.mma_async instructions are serialized due to x\n", true, serialised);
+    read_log(
+        "ptxas info    : (C7510) Potential Performance Loss: wgmma.mma_async instructions are serialized due to x\n",
+        true, serialised);
     CHECK(serialised.warnings.size() == 1);
     CHECK(serialised.rejected.find("C7510") != std::string::npos);
 

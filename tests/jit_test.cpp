@@ -10,8 +10,8 @@
 
 #include "backends/cuda/compile_many.h"
 #include "core/config_text.h"
-#include "nvrtc_of_environment.h"
 #include "support/temporary_folder.h"
+#include "tools/nvrtc_of_environment.h"
 
 using namespace mxfp4;
 
@@ -46,7 +46,9 @@ TEST_CASE("a kernel compiles, is kept, and is found again") {
     CHECK(image->report.spill_bytes == 0);
     CHECK(image->report.shared_bytes == shared_bytes(kConfig));
     CHECK(image->report.compile_ms > 0);
-    CHECK(image->cubin.starts_with("\x7f" "ELF"));
+    CHECK(
+        image->cubin.starts_with("\x7f"
+                                 "ELF"));
     CHECK(first.compile(kConfig, kFormat) == image);
     CHECK(first.compiler_build().starts_with("nvrtc 1"));
 
@@ -115,7 +117,8 @@ TEST_CASE("what does not compile, spills or is inadmissible is rejected by a rep
 
     KernelConfig wide = kConfig;
     wide.block_n = 128;
-    CHECK(Jit(templates.options()).compile(wide, kFormat)->report.rejected == reject_text(Reject::block_n_not_supported));
+    CHECK(Jit(templates.options()).compile(wide, kFormat)->report.rejected ==
+          reject_text(Reject::block_n_not_supported));
 }
 
 TEST_CASE("many threads that want one kernel compile it once") {
@@ -127,7 +130,8 @@ TEST_CASE("many threads that want one kernel compile it once") {
     for (auto& thread : threads) thread.join();
     for (const auto& image : images) CHECK(image == images[0]);
 
-    const std::vector<CompileJob> jobs = {{kConfig, kFormat}, {kConfig, {Layout::native, 0, ScaleClass::plain}},
+    const std::vector<CompileJob> jobs = {{kConfig, kFormat},
+                                          {kConfig, {Layout::native, 0, ScaleClass::plain}},
                                           {parse_config("naive/hopper bm64 bn64 bk64 w1 s1 k1"), {Layout::hopper, 8}}};
     std::size_t done = 0;
     const auto reports = compile_many(jit, jobs, 3, [&](std::size_t, const CompileReport&) { ++done; });

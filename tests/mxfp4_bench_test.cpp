@@ -4,9 +4,10 @@
 
 #include <catch2/catch_test_macros.hpp>
 
-#include "support/tool_process.h"
+#include "support/run_words.h"
 
 using namespace mxfp4;
+using namespace mxfp4::test;
 
 namespace {
 
@@ -14,8 +15,8 @@ struct Bench {
     TemporaryFolder folder;
     std::string database = (folder / "tuned.sqlite").string();
 
-    ToolResult operator()(const std::string& arguments) const {
-        return run_tool(folder, MXFP4_BENCH " --device host --db " + database + " " + arguments);
+    ToolRun operator()(const std::string& arguments) const {
+        return run_words("MXFP4_BENCH", "--device host --db " + database + " " + arguments, folder);
     }
 };
 
@@ -24,10 +25,10 @@ struct Bench {
 TEST_CASE("untuned it times the default, tuned the winner") {
     const Bench bench;
     const std::string arguments = "--shape 4,128,64 --tokens 1,16 --json --check";
-    const ToolResult before = bench(arguments);
-    INFO(before.err);
-    REQUIRE(before.code == 0);
-    auto rows = before.json_lines();
+    const ToolRun before = bench(arguments);
+    INFO(before.error);
+    REQUIRE(before.exit_code == 0);
+    auto rows = json_lines(before);
     REQUIRE(rows.size() == 2);
     for (const auto& row : rows) {
         CHECK(row["how"] == "fallback");
@@ -39,11 +40,11 @@ TEST_CASE("untuned it times the default, tuned the winner") {
     }
     CHECK(rows[1]["rows"] == 64);
 
-    const ToolResult tuned =
-        run_tool(bench.folder, MXFP4_TUNE " --device host --shape 4,128,64 --tokens 1,16 --budget 5 --json --db " + bench.database);
-    REQUIRE(tuned.code == 0);
-    const auto winners = tuned.json_lines();
-    rows = bench(arguments).json_lines();
+    const ToolRun tuned =
+        run_words("MXFP4_TUNE", "--device host --shape 4,128,64 --tokens 1,16 --budget 5 --json --db " + bench.database, bench.folder);
+    REQUIRE(tuned.exit_code == 0);
+    const auto winners = json_lines(tuned);
+    rows = json_lines(bench(arguments));
     REQUIRE(rows.size() == 2);
     for (std::size_t i = 0; i < 2; ++i) {
         CHECK(rows[i]["how"] == "exact");
@@ -54,11 +55,11 @@ TEST_CASE("untuned it times the default, tuned the winner") {
 TEST_CASE("every routing gives right results") {
     const Bench bench;
     for (const char* routing : {"uniform", "skewed", "sparse", "one"}) {
-        const ToolResult result = bench("--shape 12,64,96 --layout hopper --tokens 9 --json --check --routing " + std::string(routing));
-        INFO(routing << ": " << result.err);
-        CHECK(result.code == 0);
-        REQUIRE(result.json_lines().size() == 1);
-        const int active = result.json_lines()[0]["active"];
+        const ToolRun result = bench("--shape 12,64,96 --layout hopper --tokens 9 --json --check --routing " + std::string(routing));
+        INFO(routing << ": " << result.error);
+        CHECK(result.exit_code == 0);
+        REQUIRE(json_lines(result).size() == 1);
+        const int active = json_lines(result)[0]["active"];
         CHECK((routing == std::string("uniform") ? active > 8 : routing == std::string("skewed") ? active > 4 : active == 1));
     }
 }
@@ -66,9 +67,9 @@ TEST_CASE("every routing gives right results") {
 TEST_CASE("writes its files") {
     const Bench bench;
     const std::filesystem::path out = bench.folder / "a" / "b";
-    const ToolResult result = bench("--shape 2,64,64 --tokens 1,2 --commit abc123 --out " + out.string());
-    INFO(result.err);
-    REQUIRE(result.code == 0);
+    const ToolRun result = bench("--shape 2,64,64 --tokens 1,2 --commit abc123 --out " + out.string());
+    INFO(result.error);
+    REQUIRE(result.exit_code == 0);
     CHECK(result.out.find("Geometric means") == std::string::npos);  // nobody measured this machine's ceilings
     const auto results = nlohmann::json::parse(std::ifstream(out / "results.json"));
     for (const char* key : {"gpu", "driver", "toolkit", "nvrtc", "commit", "date"}) CHECK(results.contains(key));
@@ -84,51 +85,50 @@ TEST_CASE("writes its files") {
 TEST_CASE("times the weights of a packed file") {
     const Bench bench;
     const std::string packed = (bench.folder / "packed:1.safetensors").string();  // a colon that splits nothing
-    REQUIRE(run_tool(bench.folder, MXFP4_MAKE_CHECKPOINT " --experts 6 --hidden 64 --intermediate 96 --layers 2 --quiet -o " +
-                                       (bench.folder / "checkpoint").string())
-                .code == 0);
-    REQUIRE(run_tool(bench.folder, MXFP4_PACK " --quiet --layout blocks " + (bench.folder / "checkpoint").string() + " -o " + packed).code == 0);
-    const ToolResult all = bench("--tokens 3 --json --check --weights " + packed);
-    INFO(all.err);
-    REQUIRE(all.code == 0);
-    const auto rows = all.json_lines();
+    REQUIRE(run_words("MXFP4_MAKE_CHECKPOINT", "--experts 6 --hidden 64 --intermediate 96 --layers 2 --quiet -o checkpoint", bench.folder)
+                .exit_code == 0);
+    REQUIRE(run_words("MXFP4_PACK", "--quiet --layout blocks checkpoint -o " + packed, bench.folder).exit_code == 0);
+    const ToolRun all = bench("--tokens 3 --json --check --weights " + packed);
+    INFO(all.error);
+    REQUIRE(all.exit_code == 0);
+    const auto rows = json_lines(all);
     REQUIRE(rows.size() == 2);  // two layers hold weights of two sizes
     CHECK(rows[0]["mlp"] == "model.layers.0.mlp.experts.down_proj");
     CHECK(rows[0]["layout"] == "blocks");
     CHECK(rows[0]["n"] == 64);
     CHECK(rows[1]["n"] == 192);
 
-    const ToolResult one = bench("--tokens 3 --json --check --weights " + packed + ":model.layers.1.mlp.experts.down_proj");
-    INFO(one.err);
-    REQUIRE(one.json_lines().size() == 1);
-    CHECK(one.json_lines()[0]["mlp"] == "model.layers.1.mlp.experts.down_proj");
-    const ToolResult none = bench("--tokens 3 --weights " + packed + ":nothing");
-    CHECK(none.code == 1);
-    CHECK(none.err.find("nothing") != std::string::npos);
+    const ToolRun one = bench("--tokens 3 --json --check --weights " + packed + ":model.layers.1.mlp.experts.down_proj");
+    INFO(one.error);
+    REQUIRE(json_lines(one).size() == 1);
+    CHECK(json_lines(one)[0]["mlp"] == "model.layers.1.mlp.experts.down_proj");
+    const ToolRun none = bench("--tokens 3 --weights " + packed + ":nothing");
+    CHECK(none.exit_code == 1);
+    CHECK(none.error.find("nothing") != std::string::npos);
 }
 
 TEST_CASE("says what it cannot compare with") {
     const Bench bench;
-    const ToolResult result = bench("--shape 2,64,64 --tokens 1 --json --against naive,cublas");
-    CHECK(result.code == 0);
-    CHECK(result.err.find("--against naive") != std::string::npos);
-    CHECK(result.err.find("--against cublas") != std::string::npos);
-    CHECK_FALSE(result.json_lines().at(0).contains("cublas_us"));
+    const ToolRun result = bench("--shape 2,64,64 --tokens 1 --json --against naive,cublas");
+    CHECK(result.exit_code == 0);
+    CHECK(result.error.find("--against naive") != std::string::npos);
+    CHECK(result.error.find("--against cublas") != std::string::npos);
+    CHECK_FALSE(json_lines(result).at(0).contains("cublas_us"));
 }
 
 TEST_CASE("wrong arguments, and what fails") {
     const Bench bench;
     for (const char* bad : {"--against marlin --shape 2,64,64", "--routing best --shape 2,64,64", "--shape 2,64,63", "--tokens a"}) {
-        const ToolResult result = bench(bad);
-        INFO(bad << ": " << result.err);
-        CHECK(result.code == 2);
+        const ToolRun result = bench(bad);
+        INFO(bad << ": " << result.error);
+        CHECK(result.exit_code == 2);
         CHECK(result.out.empty());
-        CHECK(result.err.starts_with("mxfp4-bench: "));
+        CHECK(result.error.starts_with("mxfp4-bench: "));
     }
-    CHECK(bench("--shape 2,64,64 --tokens 1 --peers /nonexistent.json").code == 1);
+    CHECK(bench("--shape 2,64,64 --tokens 1 --peers /nonexistent.json").exit_code == 1);
     const auto peers = bench.folder.write("peers.json", "[{]");
-    CHECK(bench("--shape 2,64,64 --tokens 1 --peers " + peers.string()).code == 1);
+    CHECK(bench("--shape 2,64,64 --tokens 1 --peers " + peers.string()).exit_code == 1);
     const auto file = bench.folder.write("file", "");
-    CHECK(bench("--shape 2,64,64 --tokens 1 --out " + (file / "below").string()).code == 1);
-    CHECK(run_tool(bench.folder, MXFP4_BENCH " --help").code == 0);
+    CHECK(bench("--shape 2,64,64 --tokens 1 --out " + (file / "below").string()).exit_code == 1);
+    CHECK(run_words("MXFP4_BENCH", "--help", bench.folder).exit_code == 0);
 }

@@ -5,9 +5,10 @@
 
 #include "cache/cache.h"
 #include "core/config_text.h"
-#include "support/tool_process.h"
+#include "support/run_words.h"
 
 using namespace mxfp4;
+using namespace mxfp4::test;
 
 namespace {
 
@@ -15,8 +16,8 @@ struct Tune {
     TemporaryFolder folder;
     std::filesystem::path database = folder / "db" / "tuned.sqlite";
 
-    ToolResult operator()(const std::string& arguments) const {
-        return run_tool(folder, MXFP4_TUNE " --device host --db " + database.string() + " " + arguments);
+    ToolRun operator()(const std::string& arguments) const {
+        return run_words("MXFP4_TUNE", "--device host --db " + database.string() + " " + arguments, folder);
     }
 };
 
@@ -26,10 +27,10 @@ const std::string kSmall = "--shape 4,128,64 --tokens 1,8,9 --budget 5 ";
 
 TEST_CASE("tunes, stores, and reuses") {
     const Tune tune;
-    const ToolResult first = tune(kSmall + "--json");
-    INFO(first.err);
-    REQUIRE(first.code == 0);
-    const auto rows = first.json_lines();
+    const ToolRun first = tune(kSmall + "--json");
+    INFO(first.error);
+    REQUIRE(first.exit_code == 0);
+    const auto rows = json_lines(first);
     REQUIRE(rows.size() == 3);  // 4, 32 and 36 rows: three buckets
     for (const auto& row : rows) {
         for (const char* key : {"gpu", "model", "mlp", "layout", "tokens", "rows", "k", "n", "active", "us", "us_p10", "us_p90", "floor_us",
@@ -48,9 +49,9 @@ TEST_CASE("tunes, stores, and reuses") {
     const std::vector<Winner> winners = Cache::open(tune.database, Cache::Mode::read_only).all();
     REQUIRE(winners.size() == 3);
 
-    const ToolResult second = tune(kSmall + "--json");
-    REQUIRE(second.code == 0);
-    const auto reused = second.json_lines();
+    const ToolRun second = tune(kSmall + "--json");
+    REQUIRE(second.exit_code == 0);
+    const auto reused = json_lines(second);
     REQUIRE(reused.size() == 3);
     for (std::size_t i = 0; i < 3; ++i) {
         CHECK(reused[i]["reused"] == true);
@@ -59,16 +60,16 @@ TEST_CASE("tunes, stores, and reuses") {
         CHECK(reused[i]["active"] == rows[i]["active"]);
     }
 
-    const ToolResult forced = tune(kSmall + "--json --force");
-    REQUIRE(forced.code == 0);
-    for (const auto& row : forced.json_lines()) CHECK(row["reused"] == false);
+    const ToolRun forced = tune(kSmall + "--json --force");
+    REQUIRE(forced.exit_code == 0);
+    for (const auto& row : json_lines(forced)) CHECK(row["reused"] == false);
     CHECK(Cache::open(tune.database, Cache::Mode::read_only).all().size() == 3);
 }
 
 TEST_CASE("a winner of an older kernel is tuned again and gives way") {
     const Tune tune;
     const std::string one = "--shape 4,128,64 --tokens 1 --budget 5 --json";
-    REQUIRE(tune(one).code == 0);
+    REQUIRE(tune(one).exit_code == 0);
     {
         Cache cache = Cache::open(tune.database, Cache::Mode::read_write);
         Winner old = cache.all().front();
@@ -76,7 +77,7 @@ TEST_CASE("a winner of an older kernel is tuned again and gives way") {
         old.key.kernel_hash = "0123";
         cache.put(old);
     }
-    const auto rows = tune(one).json_lines();
+    const auto rows = json_lines(tune(one));
     REQUIRE(rows.size() == 1);
     CHECK(rows[0]["reused"] == false);
     const auto winners = Cache::open(tune.database, Cache::Mode::read_only).all();
@@ -87,24 +88,24 @@ TEST_CASE("a winner of an older kernel is tuned again and gives way") {
 TEST_CASE("a blocked winner stays blocked") {
     const Tune tune;
     const std::string one = "--shape 4,128,64 --tokens 1 --budget 5 --json";
-    REQUIRE(tune(one).code == 0);
+    REQUIRE(tune(one).exit_code == 0);
     {
         Cache cache = Cache::open(tune.database, Cache::Mode::read_write);
         cache.set_status(cache.all().front().key.text(), WinnerStatus::blocked);
     }
-    const ToolResult again = tune(one);
-    CHECK(again.code == 0);
-    CHECK(again.err.find("blocked") != std::string::npos);
+    const ToolRun again = tune(one);
+    CHECK(again.exit_code == 0);
+    CHECK(again.error.find("blocked") != std::string::npos);
     CHECK(Cache::open(tune.database, Cache::Mode::read_only).all().front().status == WinnerStatus::blocked);
 }
 
 TEST_CASE("other layouts are other winners") {
     const Tune tune;
     for (const char* layout : {"native", "hopper", "blocks"}) {
-        const ToolResult result = tune("--shape 2,64,64 --tokens 2 --budget 2 --quiet --layout " + std::string(layout));
-        INFO(result.err);
-        CHECK(result.code == 0);
-        CHECK(result.err.empty());
+        const ToolRun result = tune("--shape 2,64,64 --tokens 2 --budget 2 --quiet --layout " + std::string(layout));
+        INFO(result.error);
+        CHECK(result.exit_code == 0);
+        CHECK(result.error.empty());
         CHECK(result.out.find(std::string("host/") + layout) != std::string::npos);
         CHECK(result.out.find("candidates measured") != std::string::npos);
     }
@@ -115,22 +116,22 @@ TEST_CASE("wrong arguments, and what fails") {
     const Tune tune;
     for (const char* bad : {"--shape 4,128", "--shape 4,128,64 --tokens 0", "--budget -1", "--budget x", "--model gpt-2", "--nonsense",
                             "--layout fast", "--top-k 5 --shape 4,128,64"}) {
-        const ToolResult result = tune(bad);
-        INFO(bad << ": " << result.err);
-        CHECK(result.code == 2);
+        const ToolRun result = tune(bad);
+        INFO(bad << ": " << result.error);
+        CHECK(result.exit_code == 2);
         CHECK(result.out.empty());
-        CHECK(result.err.starts_with("mxfp4-tune: "));
+        CHECK(result.error.starts_with("mxfp4-tune: "));
     }
     CHECK_FALSE(std::filesystem::exists(tune.database));
-    CHECK(run_tool(tune.folder, MXFP4_TUNE " --device tpu --db " + tune.database.string()).code == 2);
+    CHECK(run_words("MXFP4_TUNE", "--device tpu --db " + tune.database.string(), tune.folder).exit_code == 2);
 
-    const ToolResult missing = tune("--weights /nonexistent/file.safetensors");
-    CHECK(missing.code == 1);
-    CHECK(missing.err.find("/nonexistent/file.safetensors") != std::string::npos);
+    const ToolRun missing = tune("--weights /nonexistent/file.safetensors");
+    CHECK(missing.exit_code == 1);
+    CHECK(missing.error.find("/nonexistent/file.safetensors") != std::string::npos);
     tune.folder.write("no.sqlite", "this is no database, whatever its name says, and it is long enough to have a header of one hundred bytes");
-    const ToolResult garbage = run_tool(tune.folder, MXFP4_TUNE " --device host --shape 2,64,64 --tokens 1 --db " + (tune.folder / "no.sqlite").string());
-    CHECK(garbage.code == 1);
-    CHECK(garbage.err.find("no.sqlite") != std::string::npos);
-    CHECK(run_tool(tune.folder, MXFP4_TUNE " --help").code == 0);
-    CHECK(run_tool(tune.folder, MXFP4_TUNE " --version").out.starts_with("mxfp4-tune "));
+    const ToolRun garbage = run_words("MXFP4_TUNE", "--device host --shape 2,64,64 --tokens 1 --db no.sqlite", tune.folder);
+    CHECK(garbage.exit_code == 1);
+    CHECK(garbage.error.find("no.sqlite") != std::string::npos);
+    CHECK(run_words("MXFP4_TUNE", "--help", tune.folder).exit_code == 0);
+    CHECK(run_words("MXFP4_TUNE", "--version", tune.folder).out.starts_with("mxfp4-tune "));
 }

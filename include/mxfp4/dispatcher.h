@@ -36,7 +36,8 @@ struct DispatcherOptions {
 };
 
 // Weights where the kernels read them: on the device, or host memory for Device::host(). Move-only.
-// They must outlive every launch on them: the destructor of uploaded weights waits for the device.
+// They must outlive every launch on them: the destructor of uploaded weights waits for the device, so that no stream may
+// be in capture then. A dispatcher's destructor waits likewise; weights may outlive it, but are of no use to another.
 class Weights {
   public:
     Weights(Weights&&) noexcept;

@@ -97,15 +97,21 @@ constexpr int launch_registers(const KernelConfig& c) {
     const int even = 65536 / c.ctas_per_sm / (c.num_warps * 32) / 8 * 8;
     return even < 248 ? even : 248;
 }
-// What the producer's address arithmetic needs, less where three consumer warpgroups share the file.
+// What the producer's scheduler and addresses need, less where three consumer warpgroups share the file.
 constexpr int producer_registers(const KernelConfig& c) {
-    const int needed = consumer_warpgroups(c) > 2 ? 56 : 72;
+    const int needed = consumer_warpgroups(c) > 2 ? 80 : 96;
     return launch_registers(c) < needed ? launch_registers(c) : needed;
 }
+inline constexpr int kFragmentRegisters = 48;  // of a consumer: two groups of fragments, words, scales, addresses
 constexpr int consumer_registers(const KernelConfig& c) {
     const int pool = launch_registers(c) * (consumer_warpgroups(c) + 1) - producer_registers(c);
     const int each = pool / consumer_warpgroups(c) / 8 * 8;
     return each < 240 ? each : 240;
+}
+
+// Rows of x that one bulk tensor copy brings: a tile takes as many such boxes as it has rows for.
+constexpr int x_box_rows(const KernelConfig& c) {
+    return c.block_m % 64 == 0 ? 64 : c.block_m % 32 == 0 ? 32 : c.block_m % 16 == 0 ? 16 : 8;
 }
 
 inline constexpr int kBarrierBytes = 1280;        // barriers, flags and work items, an upper bound
@@ -154,7 +160,7 @@ constexpr Reject check_wgmma(const KernelConfig& c) {
     if (c.stages < 2 || c.stages > 16) return Reject::stages_not_supported;
     if (c.ctas_per_sm < 1 || c.ctas_per_sm > 4 || c.num_warps * c.ctas_per_sm > 64) return Reject::num_warps_not_supported;
     const int accumulators = slabs_per_warpgroup(c) * c.block_m / 2;
-    if (accumulators + 56 > consumer_registers(c)) return Reject::too_many_registers;
+    if (accumulators + kFragmentRegisters > consumer_registers(c)) return Reject::too_many_registers;
     return Reject::none;
 }
 

@@ -8,7 +8,8 @@ namespace mxfp4 {
 namespace {
 
 void require(int ok) {
-    if (ok != 1) throw Error(ErrorCode::unsupported, "libcrypto refused SHA-256", {"", "", "check the OpenSSL configuration"});
+    if (ok != 1)
+        throw Error(ErrorCode::unsupported, "libcrypto refused SHA-256", {"", "", "check the OpenSSL configuration"});
 }
 
 struct FreeContext {
@@ -21,7 +22,9 @@ struct Sha256::Impl {
     std::unique_ptr<EVP_MD_CTX, FreeContext> context{EVP_MD_CTX_new()};
 };
 
-Sha256::Sha256() : impl_(std::make_unique<Impl>()) { require(EVP_DigestInit_ex(impl_->context.get(), EVP_sha256(), nullptr)); }
+Sha256::Sha256() : impl_(std::make_unique<Impl>()) {
+    require(EVP_DigestInit_ex(impl_->context.get(), EVP_sha256(), nullptr));
+}
 Sha256::Sha256(Sha256&&) noexcept = default;
 Sha256::~Sha256() = default;
 

@@ -56,6 +56,7 @@ std::string fill(void* library, Driver& d) {
     entry("cuFuncSetAttribute", d.func_set_attribute);
     entry("cuOccupancyMaxActiveBlocksPerMultiprocessor", d.occupancy_max_active_blocks_per_multiprocessor);
     entry("cuLaunchKernel", d.launch_kernel);
+    entry("cuTensorMapEncodeTiled", d.tensor_map_encode_tiled);
     entry("cuStreamCreate", d.stream_create);
     entry("cuStreamDestroy_v2", d.stream_destroy);
     entry("cuStreamSynchronize", d.stream_synchronize);
@@ -107,12 +108,15 @@ const char* remedy_of(CUresult result) {
         case CUDA_ERROR_ILLEGAL_ADDRESS:
         case CUDA_ERROR_MISALIGNED_ADDRESS:
         case CUDA_ERROR_LAUNCH_FAILED:
-            return "a kernel before this call failed: check the pointers and sizes given to it, or run under compute-sanitizer; "
+            return "a kernel before this call failed: check the pointers and sizes given to it, or run under "
+                   "compute-sanitizer; "
                    "the context is lost, restart the process";
         case CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED:
         case CUDA_ERROR_STREAM_CAPTURE_IMPLICIT:
-        case CUDA_ERROR_STREAM_CAPTURE_INVALIDATED: return "not possible while a stream is captured: do it before the capture";
-        case CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES: return "the config asks for more registers or shared memory than the device has";
+        case CUDA_ERROR_STREAM_CAPTURE_INVALIDATED:
+            return "not possible while a stream is captured: do it before the capture";
+        case CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES:
+            return "the config asks for more registers or shared memory than the device has";
         default: return "see the CUDA driver API's list of CUresult codes";
     }
 }
@@ -130,13 +134,15 @@ const Driver& driver() {
 }
 
 void check(CUresult result, const char* what, std::source_location where) {
-    if (result == CUDA_SUCCESS) [[likely]] return;
+    if (result == CUDA_SUCCESS) [[likely]]
+        return;
     const char *name = nullptr, *text = nullptr;
     driver().get_error_name(result, &name);
     driver().get_error_string(result, &text);
     const std::string_view path = where.file_name();
     throw Error(ErrorCode::cuda,
-                fmt::format("cannot {}: {} [{}:{}]", what, text ? text : "unknown error", path.substr(path.rfind('/') + 1), where.line()),
+                fmt::format("cannot {}: {} [{}:{}]", what, text ? text : "unknown error",
+                            path.substr(path.rfind('/') + 1), where.line()),
                 {fmt::format("{} = {}", name ? name : "CUresult", int(result)), "CUDA_SUCCESS", remedy_of(result)});
 }
 
@@ -159,7 +165,9 @@ CurrentContext::~CurrentContext() {
     if (pushed_) driver().ctx_pop_current(&popped);
 }
 
-RelaxedCapture::RelaxedCapture() { check(driver().thread_exchange_stream_capture_mode(&mode_), "relax the capture mode"); }
+RelaxedCapture::RelaxedCapture() {
+    check(driver().thread_exchange_stream_capture_mode(&mode_), "relax the capture mode");
+}
 RelaxedCapture::~RelaxedCapture() { driver().thread_exchange_stream_capture_mode(&mode_); }
 
 int device_attribute(CUdevice device, CUdevice_attribute attribute) {

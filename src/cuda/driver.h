@@ -46,6 +46,7 @@ struct Driver {
     decltype(&cuFuncSetAttribute) func_set_attribute;
     decltype(&cuOccupancyMaxActiveBlocksPerMultiprocessor) occupancy_max_active_blocks_per_multiprocessor;
     decltype(&cuLaunchKernel) launch_kernel;
+    decltype(&cuTensorMapEncodeTiled) tensor_map_encode_tiled;
 
     decltype(&cuStreamCreate) stream_create;
     decltype(&cuStreamDestroy_v2) stream_destroy;

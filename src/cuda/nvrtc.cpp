@@ -14,11 +14,12 @@ namespace mxfp4 {
 namespace {
 
 constexpr const char* kLibraryNames[] = {"libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"};
-constexpr const char* kFolders[] = {"", "lib64", "lib", "targets/x86_64-linux/lib", "targets/sbsa-linux/lib", "nvidia/cu13/lib",
-                                    "nvidia/cuda_nvrtc/lib"};
+constexpr const char* kFolders[] = {
+    "", "lib64", "lib", "targets/x86_64-linux/lib", "targets/sbsa-linux/lib", "nvidia/cu13/lib", "nvidia/cuda_nvrtc/lib",
+};
 
-using Program = void*;         // nvrtcProgram
-using Status = int;            // nvrtcResult
+using Program = void*;  // nvrtcProgram
+using Status = int;     // nvrtcResult
 constexpr Status kOk = 0, kDoesNotCompile = 6;  // NVRTC_SUCCESS, NVRTC_ERROR_COMPILATION
 
 // Folders whose names start so, newest version first.
@@ -88,8 +89,8 @@ std::filesystem::path nvrtc_in(const std::filesystem::path& folder) {
 struct Nvrtc::Table {
     Status (*version)(int*, int*);
     const char* (*get_error_string)(Status);
-    Status (*create_program)(Program*, const char* source, const char* name, int header_count, const char* const* headers,
-                             const char* const* header_names);
+    Status (*create_program)(Program*, const char* source, const char* name, int header_count,
+                             const char* const* headers, const char* const* header_names);
     Status (*destroy_program)(Program*);
     Status (*compile_program)(Program, int option_count, const char* const* options);
     Status (*get_log_size)(Program, std::size_t*);
@@ -112,7 +113,8 @@ template <class Function>
 void find(const Library& library, const char* name, Function& function) {
     function = reinterpret_cast<Function>(dlsym(library.handle, name));
     if (!function)
-        throw Error(ErrorCode::compile, fmt::format("libnvrtc has no {}", name), {library.path, "", "install NVRTC 12.4 or newer"});
+        throw Error(ErrorCode::compile, fmt::format("libnvrtc has no {}", name),
+                    {library.path, "", "install NVRTC 12 or newer"});
 }
 
 // A program's text result: its size, then its bytes.
@@ -134,8 +136,9 @@ class OwnedProgram {
             names.push_back(name.c_str());
             texts.push_back(text.c_str());
         }
-        table.check(table.create_program(&program_, source.c_str(), "kernel.cu", int(names.size()), texts.data(), names.data()),
-                    "make a program");
+        table.check(
+            table.create_program(&program_, source.c_str(), "kernel.cu", int(names.size()), texts.data(), names.data()),
+            "make a program");
     }
     OwnedProgram(const OwnedProgram&) = delete;
     OwnedProgram& operator=(const OwnedProgram&) = delete;
@@ -153,7 +156,9 @@ class OwnedProgram {
         while (!text.empty() && text.back() == '\0') text.pop_back();
         return text;
     }
-    std::string cubin() const { return text_of(table_, program_, table_.get_cubin_size, table_.get_cubin, "return the cubin"); }
+    std::string cubin() const {
+        return text_of(table_, program_, table_.get_cubin_size, table_.get_cubin, "return the cubin");
+    }
     std::string ptx() const { return text_of(table_, program_, table_.get_ptx_size, table_.get_ptx, "return the PTX"); }
 
   private:
@@ -197,7 +202,8 @@ std::shared_ptr<const Nvrtc> Nvrtc::open(const std::filesystem::path& where) {
 Nvrtc::Nvrtc(std::shared_ptr<const Table> table, std::string path)
     : table_(std::move(table)), path_(std::move(path)), build_(find_build(*table_)) {}
 
-NvrtcResult Nvrtc::compile(const std::string& source, const KernelFiles& headers, const std::vector<std::string>& options) const {
+NvrtcResult Nvrtc::compile(const std::string& source, const KernelFiles& headers,
+                           const std::vector<std::string>& options) const {
     OwnedProgram program(*table_, source, headers);
     NvrtcResult result;
     result.ok = program.compile(options);

@@ -46,7 +46,8 @@ void Staging::copy_in(CUdeviceptr to, const void* from, std::size_t bytes) {
             const std::size_t chunk = std::min(kHalfBytes, bytes - at);
             check(driver().event_synchronize(half.done.get()), "wait for a copy to the device");
             std::memcpy(half.memory.get(), source + at, chunk);
-            check(driver().memcpy_htod_async(to + at, half.memory.get(), chunk, lane.stream.get()), "copy to the device");
+            check(driver().memcpy_htod_async(to + at, half.memory.get(), chunk, lane.stream.get()),
+                  "copy to the device");
             check(driver().event_record(half.done.get(), lane.stream.get()), "record an event");
         }
         check(driver().stream_synchronize(lane.stream.get()), "wait for a copy to the device");
@@ -58,7 +59,8 @@ void Staging::copy_out(void* to, CUdeviceptr from, std::size_t bytes) {
         auto* target = static_cast<std::byte*>(to);
         const auto start = [&](std::size_t at, const Half& half) {
             const std::size_t chunk = std::min(kHalfBytes, bytes - at);
-            check(driver().memcpy_dtoh_async(half.memory.get(), from + at, chunk, lane.stream.get()), "copy from the device");
+            check(driver().memcpy_dtoh_async(half.memory.get(), from + at, chunk, lane.stream.get()),
+                  "copy from the device");
             check(driver().event_record(half.done.get(), lane.stream.get()), "record an event");
         };
         if (bytes) start(0, lane.halves[0]);

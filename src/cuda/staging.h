@@ -1,5 +1,5 @@
-// Host <-> device copies through pinned memory: two buffers take turns, so that the memcpy into one overlaps the transfer
-// of the other. Thread-safe: each copy borrows its own lane.
+// Host <-> device copies through pinned memory: two buffers take turns, so that the memcpy into one overlaps the
+// transfer of the other. Thread-safe: each copy borrows its own lane.
 #pragma once
 
 #include <cstddef>

@@ -1,5 +1,5 @@
-// Joins cache, backend and launch. run() is the hit path: it looks a route up, fills the arguments and launches; whatever
-// has to be made (routes, kernels, scratch) is made by the functions below it.
+// Joins cache, backend and launch. run() is the hit path: it looks a route up, fills the arguments and launches;
+// whatever has to be made (routes, kernels, scratch) is made by the functions below it.
 #include <mxfp4/dispatcher.h>
 
 #include <algorithm>
@@ -43,14 +43,18 @@ const WeightsInfo& Weights::info() const { return impl_->device.info; }
 
 namespace {
 
-bool aligned(const void* pointer, i64 stride) { return (reinterpret_cast<std::uintptr_t>(pointer) | u64(stride) * 2) % 16 == 0; }
+bool aligned(const void* pointer, i64 stride) {
+    return (reinterpret_cast<std::uintptr_t>(pointer) | u64(stride) * 2) % 16 == 0;
+}
 
-[[noreturn]] void refuse(const char* message, const std::string& value, const std::string& limit, const std::string& remedy = "") {
+[[noreturn]] void refuse(const char* message, const std::string& value, const std::string& limit,
+                         const std::string& remedy = "") {
     throw Error(ErrorCode::invalid_argument, message, {value, limit, remedy});
 }
 
 void check_rows(i64 rows) {
-    if (rows < 0 || rows > kMaxRows) refuse("rows of a problem", fmt::to_string(rows), fmt::format("0 .. {}", kMaxRows));
+    if (rows < 0 || rows > kMaxRows)
+        refuse("rows of a problem", fmt::to_string(rows), fmt::format("0 .. {}", kMaxRows));
 }
 
 ProblemShape shape_of(const WeightShape& w, const RouteKey& key) {
@@ -71,14 +75,16 @@ Call check_problem(const Problem& p, const WeightShape& w) {
     if (call.x_stride < w.k) refuse("x_stride", fmt::to_string(p.x_stride), fmt::format("0, or at least K = {}", w.k));
     if (call.y_stride < w.n) refuse("y_stride", fmt::to_string(p.y_stride), fmt::format("0, or at least N = {}", w.n));
     if (!p.expert_ids && call.groups > w.experts)
-        refuse("groups without expert_ids", fmt::to_string(p.groups), fmt::format("at most E = {}", w.experts), "give expert_ids");
+        refuse("groups without expert_ids", fmt::to_string(p.groups), fmt::format("at most E = {}", w.experts),
+               "give expert_ids");
     if (p.rows == 0) return call;
     if (!p.x) refuse("x", "null", "[rows, K] bf16");
     if (!p.y) refuse("y", "null", "[rows, N] bf16");
     if (!p.expert_offsets) refuse("expert_offsets", "null", "[groups + 1] int32");
     if (reinterpret_cast<std::uintptr_t>(p.workspace.data) % kWorkspaceAlign != 0)
         refuse("workspace", fmt::format("{}", p.workspace.data), fmt::format("aligned to {} bytes", kWorkspaceAlign));
-    call.key = {rows_bucket(p.rows), groups_bound(call.groups, w.experts), aligned(p.x, call.x_stride), aligned(p.y, call.y_stride)};
+    call.key = {rows_bucket(p.rows), groups_bound(call.groups, w.experts), aligned(p.x, call.x_stride),
+                aligned(p.y, call.y_stride)};
     return call;
 }
 
@@ -106,16 +112,21 @@ struct Dispatcher::Impl {
     };
 
     explicit Impl(const DispatcherOptions& options)
-        : log(std::make_shared<LogOnce>(options.log)), backend(open_backend(options, log)), kernels(*backend), scratch(*backend) {
+        : log(std::make_shared<LogOnce>(options.log)),
+          backend(open_backend(options, log)),
+          kernels(*backend),
+          scratch(*backend) {
         if (options.cache.empty()) return;
         if (!std::filesystem::exists(options.cache)) {
-            (*log)(LogLevel::info, fmt::format("there is no tuning database '{}': every choice is a fallback", options.cache.string()));
+            (*log)(LogLevel::info,
+                   fmt::format("there is no tuning database '{}': every choice is a fallback", options.cache.string()));
             return;
         }
         const Cache cache = Cache::open(options.cache, Cache::Mode::read_only);
         winners = cache.all();
         for (const std::string& key : cache.damaged())
-            (*log)(LogLevel::warning, fmt::format("a damaged row of '{}' is left out: {}", options.cache.string(), key));
+            (*log)(LogLevel::warning,
+                   fmt::format("a damaged row of '{}' is left out: {}", options.cache.string(), key));
     }
 
     ~Impl() {
@@ -125,7 +136,8 @@ struct Dispatcher::Impl {
         }
     }
 
-    static std::unique_ptr<Backend> open_backend(const DispatcherOptions& options, const std::shared_ptr<LogOnce>& log) {
+    static std::unique_ptr<Backend> open_backend(const DispatcherOptions& options,
+                                                 const std::shared_ptr<LogOnce>& log) {
         BackendOptions backend_options;
         if (!options.cache.empty()) backend_options.images = image_folder(options.cache);
         backend_options.nvrtc = options.nvrtc;
@@ -144,7 +156,8 @@ struct Dispatcher::Impl {
     const Route& route_of(WeightShape& shape, const RouteKey& key);
     std::unique_ptr<Route> make_route(const WeightShape& shape, const RouteKey& key);
     std::vector<std::pair<KernelConfig, How>> candidates(const WeightShape& shape, const RouteKey& key) const;
-    Serving attach_scratch(const Problem& problem, const WeightShape& shape, Serving serving, Stream stream, MatmulArguments& arguments);
+    Serving attach_scratch(const Problem& problem, const WeightShape& shape, Serving serving, Stream stream,
+                           MatmulArguments& arguments);
 
     std::vector<RouteKey> keys_up_to(const WeightShape& shape, const PrepareOptions& options) const;
     void prepare(WeightShape& shape, const PrepareOptions& options);
@@ -163,7 +176,8 @@ struct Dispatcher::Impl {
 const Weights::Impl& Dispatcher::Impl::checked(const Weights& weights) const {
     const Weights::Impl* const impl = weights.impl_.get();
     if (!impl) refuse("weights", "moved from", "made by upload() or wrap()");
-    if (impl->dispatcher != number) refuse("weights", "another dispatcher's", "made by this dispatcher's upload() or wrap()");
+    if (impl->dispatcher != number)
+        refuse("weights", "another dispatcher's", "made by this dispatcher's upload() or wrap()");
     return *impl;
 }
 
@@ -187,15 +201,17 @@ RunInfo Dispatcher::Impl::run(const Problem& problem, Stream stream) {
     arguments.groups = call.groups;
     arguments.x_aligned = call.key.x_aligned;
     arguments.y_aligned = call.key.y_aligned;
-    if (serving.kernel->kernel->config().split_k != 1) serving = attach_scratch(problem, shape, serving, stream, arguments);
+    if (serving.kernel->kernel->config().split_k != 1)
+        serving = attach_scratch(problem, shape, serving, stream, arguments);
     serving.kernel->kernel->launch(arguments, stream);
     return {serving.kernel->text, serving.how};
 }
 
 // The kernel that serves in the end: inside a capture where no buffer is left, another one.
-Dispatcher::Impl::Serving Dispatcher::Impl::attach_scratch(const Problem& problem, const WeightShape& w, Serving serving,
-                                                           Stream stream, MatmulArguments& arguments) {
-    const ProblemShape shape{w.experts, w.n, w.k, problem.rows, arguments.groups, bool(arguments.x_aligned), bool(arguments.y_aligned)};
+Dispatcher::Impl::Serving Dispatcher::Impl::attach_scratch(const Problem& problem, const WeightShape& w,
+                                                           Serving serving, Stream stream, MatmulArguments& arguments) {
+    const ProblemShape shape{
+        w.experts, w.n, w.k, problem.rows, arguments.groups, bool(arguments.x_aligned), bool(arguments.y_aligned)};
     const ScratchNeed need = scratch_need(serving.kernel->kernel->config(), shape, backend->limits().sm_count);
     if (problem.workspace.data && i64(problem.workspace.bytes) >= need.bytes()) {
         backend->fill(problem.workspace.data, 0, std::size_t(need.counter_bytes), stream);  // it may hold anything
@@ -212,15 +228,18 @@ Dispatcher::Impl::Serving Dispatcher::Impl::attach_scratch(const Problem& proble
         return serving;
     }
     if (const auto whole = stand_in(w, shape, /*whole_tiles=*/true)) {
-        (*log)(LogLevel::warning, "no split-k scratch is left for stream captures: kernels that need none serve instead. Raise "
-                                  "PrepareOptions::graphs, or give Problem::workspace");
+        (*log)(LogLevel::warning,
+               "no split-k scratch is left for stream captures: kernels that need none serve instead. Raise "
+               "PrepareOptions::graphs, or give Problem::workspace");
         return *whole;
     }
     throw Error(ErrorCode::not_prepared, "no split-k scratch is left for this stream capture",
-                {fmt::format("{} bytes", need.bytes()), "", "call prepare() with graphs = the captures to come, or give Problem::workspace"});
+                {fmt::format("{} bytes", need.bytes()), "",
+                 "call prepare() with graphs = the captures to come, or give Problem::workspace"});
 }
 
-// ---- What a hit never does -------------------------------------------------------------------------------------------
+// ---- What a hit never does
+// -------------------------------------------------------------------------------------------
 
 Dispatcher::Impl::Serving Dispatcher::Impl::miss(WeightShape& shape, const RouteKey& key, Stream stream) {
     if (backend->is_capturing(stream)) {
@@ -241,7 +260,8 @@ Dispatcher::Impl::Serving Dispatcher::Impl::miss(WeightShape& shape, const Route
 }
 
 // A loaded kernel that can do it: tuned for some neighbour, or a default.
-std::optional<Dispatcher::Impl::Serving> Dispatcher::Impl::stand_in(const WeightShape& shape, const ProblemShape& problem,
+std::optional<Dispatcher::Impl::Serving> Dispatcher::Impl::stand_in(const WeightShape& shape,
+                                                                    const ProblemShape& problem,
                                                                     bool whole_tiles) const {
     const LoadedKernel* const kernel = kernels.stand_in(shape.format, problem, whole_tiles);
     if (!kernel) return {};
@@ -287,22 +307,27 @@ std::unique_ptr<Route> Dispatcher::Impl::make_route(const WeightShape& shape, co
 }
 
 // Configs that may serve, best first; the library's default comes last.
-std::vector<std::pair<KernelConfig, How>> Dispatcher::Impl::candidates(const WeightShape& shape, const RouteKey& key) const {
+std::vector<std::pair<KernelConfig, How>> Dispatcher::Impl::candidates(const WeightShape& shape,
+                                                                       const RouteKey& key) const {
     const ProblemShape problem = shape_of(shape, key);
     std::vector<std::pair<KernelConfig, How>> found;
     if (!winners.empty()) {
         const Key wanted = problem_key(*backend, shape.format, shape.layout_version, problem);
-        for (const Candidate& candidate : choose(winners, wanted, [this](Variant v) { return backend->kernel_hash(v); })) {
+        for (const Candidate& candidate :
+             choose(winners, wanted, [this](Variant v) { return backend->kernel_hash(v); })) {
             const KernelConfig config = parse_config(candidate.winner.config);
             if (const Reject reject = check(config, shape.format, problem, backend->limits()); reject == Reject::none)
                 found.emplace_back(config, candidate.how);
             else
-                (*log)(LogLevel::warning, fmt::format("a tuned kernel is passed over: {}: {}", candidate.winner.config, reject_text(reject)));
+                (*log)(LogLevel::warning, fmt::format("a tuned kernel is passed over: {}: {}", candidate.winner.config,
+                                                      reject_text(reject)));
         }
     }
     if (found.empty())
-        (*log)(LogLevel::info, fmt::format("nothing is tuned for E {} N {} K {} {}: the library's default serves. mxfp4-tune finds better",
-                                           shape.experts, shape.n, shape.k, to_string(shape.format.layout)));
+        (*log)(
+            LogLevel::info,
+            fmt::format("nothing is tuned for E {} N {} K {} {}: the library's default serves. mxfp4-tune finds better",
+                        shape.experts, shape.n, shape.k, to_string(shape.format.layout)));
     found.emplace_back(backend->default_config(shape.format, problem), How::fallback);
     return found;
 }
@@ -310,7 +335,8 @@ std::vector<std::pair<KernelConfig, How>> Dispatcher::Impl::candidates(const Wei
 // Every route that a problem of up to so many rows can ask for, with rows as aligned as N and K allow.
 std::vector<RouteKey> Dispatcher::Impl::keys_up_to(const WeightShape& shape, const PrepareOptions& options) const {
     check_rows(options.max_rows);
-    if (options.groups < 0) refuse("prepare: groups", fmt::to_string(options.groups), "0 (one for each expert) or more");
+    if (options.groups < 0)
+        refuse("prepare: groups", fmt::to_string(options.groups), "0 (one for each expert) or more");
     std::vector<i64> groups = {shape.experts};
     for (const i64 bound : options.groups ? rows_buckets(options.groups) : std::vector<std::int64_t>{})
         if (bound > 0 && bound != shape.experts) groups.push_back(bound);
@@ -354,7 +380,8 @@ std::size_t Dispatcher::Impl::workspace_bytes(const WeightShape& shape, i64 max_
 WeightShape& Dispatcher::Impl::shape_for(const WeightsInfo& info) {
     const std::lock_guard lock(shapes_mutex);
     for (const auto& shape : shapes)
-        if (shape->format == info.format && shape->experts == info.experts && shape->n == info.n && shape->k == info.k) return *shape;
+        if (shape->format == info.format && shape->experts == info.experts && shape->n == info.n && shape->k == info.k)
+            return *shape;
     auto shape = std::make_unique<WeightShape>();
     shape->format = info.format;
     shape->layout_version = info.layout_version;

@@ -39,7 +39,8 @@ const LoadedKernel& KernelSet::get(const KernelConfig& config, const WeightsForm
     }
     if (future.valid()) return *future.get();
     try {
-        auto loaded = std::make_unique<const LoadedKernel>(LoadedKernel{backend_.load(config, format), text, format, rows, how});
+        auto loaded =
+            std::make_unique<const LoadedKernel>(LoadedKernel{backend_.load(config, format), text, format, rows, how});
         const std::lock_guard lock(mutex_);
         loaded_.push_back(std::move(loaded));
         promise.set_value(loaded_.back().get());
@@ -54,7 +55,8 @@ const LoadedKernel& KernelSet::get(const KernelConfig& config, const WeightsForm
     }
 }
 
-const LoadedKernel* KernelSet::stand_in(const WeightsFormat& format, const ProblemShape& shape, bool whole_tiles) const {
+const LoadedKernel* KernelSet::stand_in(const WeightsFormat& format, const ProblemShape& shape,
+                                        bool whole_tiles) const {
     const LoadedKernel* best = nullptr;
     double best_distance = std::numeric_limits<double>::infinity();
     const std::lock_guard lock(mutex_);

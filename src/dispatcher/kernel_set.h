@@ -17,8 +17,8 @@ struct LoadedKernel {
     KernelPtr kernel;
     std::string text;  // of its config; RunInfo shows it
     WeightsFormat format;
-    i64 rows;          // upper bound of the bucket that it was loaded for
-    How how;           // fallback: the library's default; else from the database
+    i64 rows;  // upper bound of the bucket that it was loaded for
+    How how;   // fallback: the library's default; else from the database
 };
 
 class KernelSet {

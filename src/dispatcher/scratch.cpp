@@ -21,7 +21,8 @@ ScratchBuffers::Owner ScratchBuffers::owner_of(Stream stream, std::uint64_t capt
     return {stream, reinterpret_cast<std::uintptr_t>(stream) == kStreamPerThread ? &this_thread : nullptr, capture};
 }
 
-const Scratch* ScratchBuffers::find_in(const std::atomic<const Node*>& list, const Owner& owner, const ScratchNeed& need) {
+const Scratch* ScratchBuffers::find_in(const std::atomic<const Node*>& list, const Owner& owner,
+                                       const ScratchNeed& need) {
     for (const Node* node = list.load(std::memory_order_acquire); node; node = node->next)
         if (node->owner == owner && node->scratch.holds(need)) return &node->scratch;
     return nullptr;

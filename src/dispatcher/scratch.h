@@ -1,6 +1,6 @@
-// Split-k scratch. Kernels leave the counters as they found them, zero, so that a buffer is zeroed once. Launches that may
-// overlap never share one: a stream has its own, and so has each stream of a captured graph, which may be replayed while
-// the stream that it was captured from is busy.
+// Split-k scratch. Kernels leave the counters as they found them, zero, so that a buffer is zeroed once. Launches that
+// may overlap never share one: a stream has its own, and so has each stream of a captured graph, which may be replayed
+// while the stream that it was captured from is busy.
 #pragma once
 
 #include <atomic>
@@ -22,7 +22,8 @@ ScratchNeed scratch_need(const KernelConfig& config, const ProblemShape& shape, 
 
 struct Scratch {
     void* data = nullptr;
-    i64 counter_bytes = 0, partial_bytes = 0;  // the counters come first, all of them: no config's partial tiles touch them
+    i64 counter_bytes = 0,
+        partial_bytes = 0;  // the counters come first, all of them: no config's partial tiles touch them
 
     bool holds(const ScratchNeed& need) const {
         return counter_bytes >= need.counter_bytes && partial_bytes >= need.partial_bytes;

@@ -10,8 +10,8 @@
 #include "backends/backend.h"
 #include "core/config_text.h"
 #include "cuda/driver.h"
-#include "nvrtc_of_environment.h"
 #include "support/temporary_folder.h"
+#include "tools/nvrtc_of_environment.h"
 
 using namespace mxfp4;
 
@@ -32,7 +32,8 @@ const KernelConfig kConfig = parse_config("naive/native bm64 bn64 bk64 w1 s1 k1"
 struct Fixture {
     Fixture() {
         folder.write("templates/naive.cuh", kAddRows);
-        backend = make_cuda_backend(0, {folder.path() / "images", nvrtc_of_environment(), folder.path() / "templates", {}});
+        backend =
+            make_cuda_backend(0, {folder.path() / "images", nvrtc_of_environment(), folder.path() / "templates", {}});
     }
     TemporaryFolder folder;
     std::unique_ptr<Backend> backend;
@@ -48,8 +49,9 @@ std::vector<int> ints(std::size_t count, int first) {
 
 TEST_CASE("a kernel from a string runs through the driver wrappers") {
     const auto nvrtc = Nvrtc::open(nvrtc_of_environment());
-    const NvrtcResult built = nvrtc->compile("extern \"C\" __global__ void square(int* v) { v[threadIdx.x] *= v[threadIdx.x]; }", {},
-                                             {"--gpu-architecture=sm_90a"});
+    const NvrtcResult built =
+        nvrtc->compile("extern \"C\" __global__ void square(int* v) { v[threadIdx.x] *= v[threadIdx.x]; }", {},
+                       {"--gpu-architecture=sm_90a"});
     REQUIRE(built.ok);
     CUdevice device;
     check(driver().device_get(&device, 0), "open the device");
@@ -98,7 +100,8 @@ TEST_CASE("bytes come back as they went in, from several threads, at odd sizes")
     std::vector<int> wrong(4);
     for (int t = 0; t < 4; ++t)
         threads.emplace_back([&, t] {
-            for (const std::size_t count : {std::size_t(1), std::size_t(1000), (std::size_t(4) << 20) / 4, std::size_t(5'000'003)}) {
+            for (const std::size_t count :
+                 {std::size_t(1), std::size_t(1000), (std::size_t(4) << 20) / 4, std::size_t(5'000'003)}) {
                 const Buffer buffer(*f.backend, count * 4);
                 const std::vector<int> in = ints(count, t);
                 std::vector<int> out(count);

@@ -30,7 +30,8 @@ inline MapPacked pack_by_maps(const Checkpoint& c, const WeightsFormat& format) 
     for (i64 e = 0; e < c.experts; ++e) {
         int shift = 0;
         if (format.scale_class == ScaleClass::rebased)
-            for (i64 i = 0; i < c.n * c.k / 32; ++i) shift = std::max(shift, int(c.scales[e * c.n * c.k / 32 + i]) - kMaxFoldedScale);
+            for (i64 i = 0; i < c.n * c.k / 32; ++i)
+                shift = std::max(shift, int(c.scales[e * c.n * c.k / 32 + i]) - kMaxFoldedScale);
         if (format.scale_class == ScaleClass::rebased) {
             p.expert_scale.push_back(std::ldexp(1.0f, shift));
             if (!native) p.expert_shift.push_back(shift);
@@ -45,11 +46,13 @@ inline MapPacked pack_by_maps(const Checkpoint& c, const WeightsFormat& format) 
                 if (format.layout == Layout::blocks) {
                     if (n < c.n && kb < c.k / 2 && kb % 4 == 0)
                         put(kb / 16 * p.stored.value_row_bytes + n * 16 + kb % 16,
-                            packbits_encode(byte_at(e, n, kb), byte_at(e, n, kb + 1), byte_at(e, n, kb + 2), byte_at(e, n, kb + 3)));
+                            packbits_encode(byte_at(e, n, kb), byte_at(e, n, kb + 1), byte_at(e, n, kb + 2),
+                                            byte_at(e, n, kb + 3)));
                     continue;
                 }
                 if (n & 8 || kb & 4) continue;
-                const u32 b[4] = {byte_at(e, n, kb), byte_at(e, n + 8, kb), byte_at(e, n, kb + 4), byte_at(e, n + 8, kb + 4)};
+                const u32 b[4] = {byte_at(e, n, kb), byte_at(e, n + 8, kb), byte_at(e, n, kb + 4),
+                                  byte_at(e, n + 8, kb + 4)};
                 const Index2 at = hopper_value_swizzle(n, kb);
                 if (native)
                     put(native_word_offset(n, kb, chunks), native_encode(b[0], b[1], b[2], b[3]));

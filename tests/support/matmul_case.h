@@ -29,7 +29,8 @@ struct Checkpoint {
 };
 
 // Scales between the two, of each expert; experts of odd number get `odd_lift` more.
-inline Checkpoint random_checkpoint(Random& random, i64 experts, i64 n, i64 k, int low = 119, int high = 129, int odd_lift = 0) {
+inline Checkpoint random_checkpoint(Random& random, i64 experts, i64 n, i64 k, int low = 119, int high = 129,
+                                    int odd_lift = 0) {
     Checkpoint c{experts, n, k, std::vector<u8>(experts * n * k / 2), std::vector<u8>(experts * n * k / 32)};
     for (u8& byte : c.blocks) byte = u8(random());
     const i64 per_expert = n * k / 32;
@@ -60,7 +61,8 @@ inline Routing random_routing(Random& random, i64 rows, i64 groups, i64 experts,
     routing.offsets[0] = 0;
     std::sort(routing.offsets.begin(), routing.offsets.end());
     for (i64 g = 0; g < groups; ++g)
-        routing.ids.push_back(i32(wild_ids && random() % 6 == 0 ? between(random, -3, experts + 2) : between(random, 0, experts - 1)));
+        routing.ids.push_back(
+            i32(wild_ids && random() % 6 == 0 ? between(random, -3, experts + 2) : between(random, 0, experts - 1)));
     return routing;
 }
 
@@ -71,7 +73,8 @@ struct PoisonedRows {
     i64 rows, n, stride;
     std::vector<u16> bytes;
 
-    PoisonedRows(i64 rows_, i64 n_, i64 stride_) : rows(rows_), n(n_), stride(stride_), bytes(2 * kGuard + rows_ * stride_, kPoison) {}
+    PoisonedRows(i64 rows_, i64 n_, i64 stride_)
+        : rows(rows_), n(n_), stride(stride_), bytes(2 * kGuard + rows_ * stride_, kPoison) {}
     u16* data() { return bytes.data() + kGuard; }
     u16 at(i64 r, i64 c) const { return bytes[kGuard + r * stride + c]; }
 
@@ -90,7 +93,8 @@ struct PoisonedRows {
 inline std::string judge(const PoisonedRows& y, const std::vector<float>& want, const std::vector<i32>& offsets) {
     std::vector<char> covered(y.rows);
     for (std::size_t g = 0; g + 1 < offsets.size(); ++g)
-        for (i64 r = std::clamp<i64>(offsets[g], 0, y.rows); r < std::clamp<i64>(offsets[g + 1], 0, y.rows); ++r) covered[r] = 1;
+        for (i64 r = std::clamp<i64>(offsets[g], 0, y.rows); r < std::clamp<i64>(offsets[g + 1], 0, y.rows); ++r)
+            covered[r] = 1;
     double square = 0, error = 0;
     i64 count = 0;
     for (i64 r = 0; r < y.rows; ++r)

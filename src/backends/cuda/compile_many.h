@@ -17,8 +17,11 @@ struct CompileJob {
 // One of each kernel, layout, scale class and way of splitting k, and every default config.
 std::vector<CompileJob> sample_jobs();
 
-// Compiles on that many threads (0: one a core); reports in the order of the jobs. done is called after each, one at a time.
+using CompileDone = std::function<void(std::size_t job, const CompileReport& report)>;
+
+// Compiles on that many threads (0: one a core); reports are in the order of the jobs. done is called after each job,
+// never twice at once.
 std::vector<CompileReport> compile_many(Jit& jit, std::span<const CompileJob> jobs, int threads,
-                                        const std::function<void(std::size_t job, const CompileReport& report)>& done = {});
+                                        const CompileDone& done = {});
 
 }  // namespace mxfp4

@@ -27,7 +27,8 @@ CUdevice open_device(int ordinal) {
     check(driver().device_get_count(&count), "count the devices");
     if (ordinal < 0 || ordinal >= count)
         throw Error(ErrorCode::no_device, "there is no such CUDA device",
-                    {std::to_string(ordinal), count ? fmt::format("0 to {}", count - 1) : "-: there is none", "see nvidia-smi -L"});
+                    {std::to_string(ordinal), count ? fmt::format("0 to {}", count - 1) : "-: there is none",
+                     "see nvidia-smi -L"});
     CUdevice device = 0;
     check(driver().device_get(&device, ordinal), "open the device");
     if (!is_hopper(device))
@@ -88,9 +89,10 @@ class CudaBackend : public Backend {
         if (result == CUDA_ERROR_OUT_OF_MEMORY) {
             std::size_t free = 0, total = 0;
             check(driver().mem_get_info(&free, &total), "read the free device memory");
-            throw Error(ErrorCode::cuda, "out of device memory",
-                        {fmt::format("{} bytes", bytes), fmt::format("at most the {} bytes that are free of {}", free, total),
-                         "free device memory or use less of it"});
+            throw Error(
+                ErrorCode::cuda, "out of device memory",
+                {fmt::format("{} bytes", bytes), fmt::format("at most the {} bytes that are free of {}", free, total),
+                 "free device memory or use less of it"});
         }
         check(result, "allocate device memory");
         return reinterpret_cast<void*>(pointer);

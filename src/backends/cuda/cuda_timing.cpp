@@ -85,7 +85,8 @@ std::vector<Timing> time_by_graph_replay(std::span<const TimedWork> work, const 
         }
         candidates.push_back(std::move(candidate));
     }
-    // Everything is enqueued before anything is waited for, so that the GPU never idles (and clocks down) between replays.
+    // Everything is enqueued before anything is waited for, so that the GPU never idles (and clocks down) between
+    // replays.
     for (const Candidate& c : candidates) check(driver().graph_launch(c.exec.get(), stream.get()), "warm up a graph");
     for (int i = 0; i < repeats; ++i)
         for (const Candidate& c : candidates) replay(c.exec, c.starts[i], c.stops[i], stream.get());

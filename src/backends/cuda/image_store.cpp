@@ -39,7 +39,8 @@ void write_whole(const std::filesystem::path& path, std::string_view head, std::
     if (out && !error) return;
     std::error_code ignored;
     std::filesystem::remove(temporary, ignored);
-    throw Error(ErrorCode::io, "a compiled image cannot be kept", {path.string(), "", "make the folder writable, or free space on the disk"});
+    throw Error(ErrorCode::io, "a compiled image cannot be kept",
+                {path.string(), "", "make the folder writable, or free space on the disk"});
 }
 
 struct Parsed {
@@ -52,7 +53,8 @@ Parsed parse_image(const std::string& text, const std::string& key) {
     if (!std::string_view(text).starts_with(kMagic) || text.size() < head || text[head - 1] != '\n')
         return {{}, "is no image of this version"};
     const std::string_view rest = std::string_view(text).substr(head);
-    if (sha256_hex(rest) != std::string_view(text).substr(kMagic.size(), kShaDigits)) return {{}, "checksum does not match"};
+    if (sha256_hex(rest) != std::string_view(text).substr(kMagic.size(), kShaDigits))
+        return {{}, "checksum does not match"};
     const std::size_t end = rest.find('\n');
     if (end == rest.npos) return {{}, "has no report"};
     try {

@@ -38,7 +38,8 @@ struct KeptImage {
     std::string problem;   // empty: fine
     CompileReport report;  // where it reads
 };
-std::vector<KeptImage> verify_images(const std::filesystem::path& folder);  // every image, by key; a missing folder has none
+// Every image, in the order of their keys; a missing folder has none.
+std::vector<KeptImage> verify_images(const std::filesystem::path& folder);
 bool remove_image(const std::filesystem::path& folder, const std::string& key);
 
 }  // namespace mxfp4

@@ -12,7 +12,8 @@
 namespace mxfp4 {
 namespace {
 
-const std::vector<std::string> kOptions = {"--gpu-architecture=sm_90a", "-std=c++20", "-default-device", "--ptxas-options=-v"};
+const std::vector<std::string> kOptions = {"--gpu-architecture=sm_90a", "-std=c++20", "-default-device",
+                                           "--ptxas-options=-v"};
 
 std::string file_of(Variant variant) { return fmt::format("{}.cuh", to_string(variant)); }
 
@@ -22,15 +23,17 @@ std::string kernel_source(const KernelConfig& c, const WeightsFormat& f) {
     const char* variant = to_string(c.variant);
     return fmt::format(
         "#include \"{}\"\n"
-        "constexpr mxfp4::KernelConfig kConfig{{.variant = mxfp4::Variant::{}, .layout = mxfp4::Layout::{}, .block_m = {}, "
-        ".block_n = {}, .block_k = {}, .num_warps = {}, .stages = {}, .split_k = {}, .ctas_per_sm = {}, .simd = {}}};\n"
+        "constexpr mxfp4::KernelConfig kConfig{{.variant = mxfp4::Variant::{}, .layout = mxfp4::Layout::{}, "
+        ".block_m = {}, .block_n = {}, .block_k = {}, .num_warps = {}, .stages = {}, .split_k = {}, "
+        ".ctas_per_sm = {}, .simd = {}}};\n"
         "constexpr mxfp4::WeightsFormat kFormat{{.layout = mxfp4::Layout::{}, .scale_warps = {}, "
         ".scale_class = mxfp4::ScaleClass::{}}};\n"
-        "extern \"C\" __global__ void __launch_bounds__({}, {}) {}(const __grid_constant__ mxfp4::MatmulArguments arguments)\n"
+        "extern \"C\" __global__ void __launch_bounds__({}, {})\n"
+        "{}(const __grid_constant__ mxfp4::MatmulArguments arguments)\n"
         "{{ mxfp4::run_{}<kConfig, kFormat>(arguments); }}\n",
-        file_of(c.variant), variant, to_string(c.layout), c.block_m, c.block_n, c.block_k, c.num_warps, c.stages, c.split_k,
-        c.ctas_per_sm, c.simd, to_string(f.layout), f.scale_warps, to_string(f.scale_class), c.num_warps * 32, c.ctas_per_sm,
-        kKernelName, variant);
+        file_of(c.variant), variant, to_string(c.layout), c.block_m, c.block_n, c.block_k, c.num_warps, c.stages,
+        c.split_k, c.ctas_per_sm, c.simd, to_string(f.layout), f.scale_warps, to_string(f.scale_class),
+        c.num_warps * 32, c.ctas_per_sm, kKernelName, variant);
 }
 
 Jit::Jit(const BackendOptions& options)
@@ -102,10 +105,12 @@ Jit::ImagePtr Jit::find_or_make(const std::string& key, const KernelConfig& conf
     return std::make_shared<const CompiledImage>(std::move(image));
 }
 
-CompiledImage Jit::make(const std::string& key, const KernelConfig& config, const std::string& source, const KernelFiles& headers) {
+CompiledImage Jit::make(const std::string& key, const KernelConfig& config, const std::string& source,
+                        const KernelFiles& headers) {
     const Compiler& used = compiler();
     if (!used.nvrtc)
-        throw Error(ErrorCode::compile, "no image of this kernel is kept and there is no NVRTC to compile it: " + used.why_not,
+        throw Error(ErrorCode::compile,
+                    "no image of this kernel is kept and there is no NVRTC to compile it: " + used.why_not,
                     {to_text(config), "", ""});
     const auto start = std::chrono::steady_clock::now();
     NvrtcResult result = used.nvrtc->compile(source, headers, kOptions);

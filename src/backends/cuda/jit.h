@@ -25,11 +25,12 @@ class Jit {
     explicit Jit(const BackendOptions& options);
 
     using ImagePtr = std::shared_ptr<const CompiledImage>;
-    // From memory, the kept images or NVRTC. Thread-safe; one of several callers with the same key compiles, the others wait.
-    // A kernel that does not compile has a report that says so; throws Error compile where there is no NVRTC.
+    // From memory, the kept images or NVRTC. Thread-safe; one of several callers with the same key compiles, the others
+    // wait. A kernel that does not compile has a report that says so; throws Error compile where there is no NVRTC.
     ImagePtr compile(const KernelConfig& config, const WeightsFormat& format);
 
-    // "nvrtc 13.0.88"; without NVRTC that of the kept images, which then serve. Throws Error compile where there are none.
+    // "nvrtc 13.0.88"; without NVRTC that of the kept images, which then serve. Throws Error compile where there are
+    // none.
     const std::string& compiler_build();
     std::string kernel_hash(Variant variant) const;  // sha256 of the variant's text and all that it includes
 
@@ -39,8 +40,10 @@ class Jit {
         std::string build, why_not;
     };
     const Compiler& compiler();
-    ImagePtr find_or_make(const std::string& key, const KernelConfig& config, const std::string& source, const KernelFiles& headers);
-    CompiledImage make(const std::string& key, const KernelConfig& config, const std::string& source, const KernelFiles& headers);
+    ImagePtr find_or_make(const std::string& key, const KernelConfig& config, const std::string& source,
+                          const KernelFiles& headers);
+    CompiledImage make(const std::string& key, const KernelConfig& config, const std::string& source,
+                       const KernelFiles& headers);
     void keep(const CompiledImage& image);
     void log(LogLevel level, const std::string& message) const;
 

@@ -49,12 +49,14 @@ void read_log(std::string_view log, bool compiled, CompileReport& report) {
     }
     if (!compiled) report.rejected = "does not compile: " + first_lines;
     if (report.rejected.empty() && report.spill_bytes > kMaxSpillBytes)
-        report.rejected = fmt::format("spills {} bytes a thread, at most {} are allowed", report.spill_bytes, kMaxSpillBytes);
+        report.rejected =
+            fmt::format("spills {} bytes a thread, at most {} are allowed", report.spill_bytes, kMaxSpillBytes);
 }
 
 std::string report_to_json(const CompileReport& report) {
-    return nlohmann::json{{"image_key", report.image_key},   {"registers", report.registers},       {"spill_bytes", report.spill_bytes},
-                          {"shared_bytes", report.shared_bytes}, {"warnings", report.warnings},     {"compile_ms", report.compile_ms},
+    return nlohmann::json{{"image_key", report.image_key},     {"registers", report.registers},
+                          {"spill_bytes", report.spill_bytes}, {"shared_bytes", report.shared_bytes},
+                          {"warnings", report.warnings},       {"compile_ms", report.compile_ms},
                           {"rejected", report.rejected}}
         .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
@@ -62,8 +64,13 @@ std::string report_to_json(const CompileReport& report) {
 CompileReport report_from_json(const std::string& text) {
     try {
         const auto json = nlohmann::json::parse(text);
-        return {json.at("image_key"), json.at("registers"), json.at("spill_bytes"), json.at("shared_bytes"),
-                json.at("warnings").get<std::vector<std::string>>(), json.at("compile_ms"), json.at("rejected")};
+        return {json.at("image_key"),
+                json.at("registers"),
+                json.at("spill_bytes"),
+                json.at("shared_bytes"),
+                json.at("warnings").get<std::vector<std::string>>(),
+                json.at("compile_ms"),
+                json.at("rejected")};
     } catch (const nlohmann::json::exception& error) {
         throw Error(ErrorCode::bad_file, std::string("a compile report does not read: ") + error.what());
     }

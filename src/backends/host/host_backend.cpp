@@ -61,7 +61,8 @@ class HostBackend final : public Backend {
         const std::size_t rounded = (std::max<std::size_t>(bytes, 1) + kAlign - 1) / kAlign * kAlign;
         if (void* const pointer = rounded >= bytes ? std::aligned_alloc(kAlign, rounded) : nullptr) return pointer;
         throw Error(ErrorCode::invalid_argument, "not enough memory",
-                    {fmt::format("{} bytes", bytes), fmt::format("at most the {} bytes that are free", pages(_SC_AVPHYS_PAGES)), ""});
+                    {fmt::format("{} bytes", bytes),
+                     fmt::format("at most the {} bytes that are free", pages(_SC_AVPHYS_PAGES)), ""});
     }
     void release(void* pointer) noexcept override { std::free(pointer); }
     void copy_in(void* to, const void* from, std::size_t bytes) override { std::memcpy(to, from, bytes); }

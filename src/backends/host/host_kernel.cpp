@@ -49,7 +49,9 @@ struct Scratch {
 class HostKernel final : public Kernel {
   public:
     HostKernel(const KernelConfig& config, const WeightsFormat& format, std::shared_ptr<ThreadPool> pool)
-        : config_(config), format_(format), code_(config.simd ? *simd_tile_code() : scalar_tile_code()),
+        : config_(config),
+          format_(format),
+          code_(config.simd ? *simd_tile_code() : scalar_tile_code()),
           pool_(std::move(pool)) {
         pool_->reserve(config.num_warps);
     }
@@ -59,7 +61,8 @@ class HostKernel final : public Kernel {
 
     void launch(const MatmulArguments& arguments, Stream) const override {
         Launch launch{this, &arguments, {}};
-        pool_->run(config_.num_warps, [](void* context) { static_cast<Launch*>(context)->work(); }, &launch);
+        pool_->run(
+            config_.num_warps, [](void* context) { static_cast<Launch*>(context)->work(); }, &launch);
     }
 
   private:
@@ -77,7 +80,8 @@ class HostKernel final : public Kernel {
                 const i64 tile = next_tile.fetch_add(1, std::memory_order_relaxed);
                 if (!cursor.seek(*arguments, tile, c.block_m, n_tiles)) return;
                 const i64 local = tile - cursor.first_tile;
-                kernel->compute(*arguments, cursor.group, local / n_tiles * c.block_m, local % n_tiles * c.block_n, scratch);
+                kernel->compute(*arguments, cursor.group, local / n_tiles * c.block_m, local % n_tiles * c.block_n,
+                                scratch);
             }
         }
     };
@@ -123,8 +127,7 @@ class HostKernel final : public Kernel {
         // native stores s - shift + 126 unless plain; hopper and blocks store s, and rebase it here.
         const bool shifted = format_.layout == Layout::native && format_.scale_class != ScaleClass::plain;
         const int bias = shifted ? 126 + 127 : (a.expert_shift ? a.expert_shift[expert] : 0) + 127;
-        for (int byte = 0; byte < 256; ++byte)
-            scratch.scale_of_byte[byte] = power_of_two(byte - bias);
+        for (int byte = 0; byte < 256; ++byte) scratch.scale_of_byte[byte] = power_of_two(byte - bias);
         return {format_.layout,
                 format_.scale_warps,
                 a.values + expert * a.values_expert_bytes,

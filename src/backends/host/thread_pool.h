@@ -18,7 +18,8 @@ class ThreadPool {
     ~ThreadPool();
 
     void reserve(int threads);  // workers for jobs of that many threads, the caller among them
-    // Runs job(context) once on each of so many threads and returns when all are done. Jobs of several callers take turns.
+    // Runs job(context) once on each of so many threads and returns when all are done. Jobs of several callers take
+    // turns.
     void run(int threads, Job job, void* context);
 
   private:

@@ -1,5 +1,5 @@
-// The two inner loops of the host kernel, scalar and vector. Both add in the same order, k ascending, and a product of a
-// bf16 and a decoded weight is exact in fp32, so both give the same bits.
+// The two inner loops of the host kernel, scalar and vector. Both add in the same order, k ascending, and a product of
+// a bf16 and a decoded weight is exact in fp32, so both give the same bits.
 #pragma once
 
 #include <bit>
@@ -21,8 +21,8 @@ inline u16 float_to_bf16(float value) {
 struct ExpertView {
     Layout layout;
     int scale_warps;
-    const u8* values;            // [value_rows, values_row_bytes]
-    const u8* scales;            // [scale_rows, scales_row_bytes]
+    const u8* values;  // [value_rows, values_row_bytes]
+    const u8* scales;  // [scale_rows, scales_row_bytes]
     i64 values_row_bytes, scales_row_bytes;
     i64 n, k;
     const float* scale_of_byte;  // [256] what a stored scale byte multiplies by

@@ -1,4 +1,4 @@
-// Where the tests find NVRTC: as the tools do, CUDA_HOME first, then where the library looks.
+// What tools and tests give as BackendOptions::nvrtc: libnvrtc under CUDA_HOME, else nothing: the library then searches.
 #pragma once
 
 #include <cstdlib>
