@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "tuner/cost_model.h"
+
 namespace mxfp4 {
 
 CompilePool::CompilePool(Backend& backend, int threads) : backend_(backend) {
@@ -56,21 +58,18 @@ void CompilePool::wait_a_little() {
     changed_.wait_for(lock, std::chrono::milliseconds(50));
 }
 
-std::size_t CompilePool::pending() const {
-    const std::lock_guard lock(mutex_);
-    return std::size_t(std::count_if(jobs_.begin(), jobs_.end(),
-                                     [this](const auto& job) { return job->state != State::done && !dropped(*job); }));
-}
-
 std::size_t CompilePool::done() const {
     const std::lock_guard lock(mutex_);
     return done_;
 }
 
-double CompilePool::seconds_per_job() const {
+double CompilePool::pending_seconds() const {
     const std::lock_guard lock(mutex_);
     if (done_ == 0) return 0;
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count() / double(done_);
+    double pending = 0;
+    for (const auto& job : jobs_)
+        if (job->state != State::done && !dropped(*job)) pending += compile_cost(job->config);
+    return pending / done_cost_ * std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
 }
 
 void CompilePool::work() {
@@ -97,6 +96,7 @@ void CompilePool::compile(std::unique_lock<std::mutex>& lock, Job& job) {
     lock.lock();
     job.state = State::done;
     ++done_;
+    done_cost_ += compile_cost(job.config);
     changed_.notify_all();
 }
 

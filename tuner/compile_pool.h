@@ -31,9 +31,8 @@ class CompilePool {
     void wait(const KernelConfig& config, const WeightsFormat& format);  // it compiles here, if nobody has begun
     void wait_a_little();                                                // for anything to become ready
 
-    std::size_t pending() const;       // neither done nor dropped
     std::size_t done() const;
-    double seconds_per_job() const;    // so far, all threads working; 0: none is done
+    double pending_seconds() const;  // until all jobs are done that are not dropped, at the pace so far; 0: no pace is known
 
   private:
     enum class State { waiting, compiling, done };
@@ -54,6 +53,7 @@ class CompilePool {
     std::vector<std::unique_ptr<Job>> jobs_;
     std::size_t first_bucket_ = 0;  // not retired
     std::size_t done_ = 0;
+    double done_cost_ = 0;          // by the cost model
     bool stop_ = false;
     std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
     std::vector<std::jthread> threads_;  // last: they use all of the above

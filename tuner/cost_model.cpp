@@ -112,6 +112,11 @@ double estimate_us(const KernelConfig& c, const ProblemShape& shape, const Devic
     return us;
 }
 
+double compile_cost(const KernelConfig& c) {
+    const double instances = is_wgmma(c.variant) ? c.block_m / 8.0 : 1;
+    return 1 + instances * instances / 40;  // each of them the longer, the wider it is
+}
+
 double estimate_host_cost(const KernelConfig& c, const ProblemShape& shape, int cores) {
     const TileCount count = expected_tiles(shape, c.block_m, 1);
     const double tiles = count.row_tiles * double(ceil_div(shape.n, c.block_n));

@@ -68,6 +68,17 @@ std::vector<std::int64_t> route(Routing routing, std::int64_t tokens, std::int64
     return rows;
 }
 
+std::vector<std::int64_t> route_to_active(std::int64_t tokens, std::int64_t experts, int top_k, std::int64_t active) {
+    constexpr std::uint64_t kTries = 5000;
+    for (std::uint64_t seed = kRoutingSeed; seed < kRoutingSeed + kTries; ++seed)
+        if (auto rows = route(Routing::uniform, tokens, experts, top_k, seed); active_experts(rows) == active) return rows;
+    return route(Routing::uniform, tokens, experts, top_k);
+}
+
+std::int64_t active_experts(const std::vector<std::int64_t>& rows_of_expert) {
+    return std::int64_t(rows_of_expert.size()) - std::count(rows_of_expert.begin(), rows_of_expert.end(), 0);
+}
+
 RotationPlan plan_rotations(const std::vector<std::int64_t>& rows_of_expert, std::int64_t expert_bytes, std::int64_t cold_bytes,
                             int most_copies) {
     RotationPlan plan;

@@ -14,11 +14,18 @@ enum class Routing {
     sparse,   // nine in ten experts are empty
     one,      // one expert takes all rows
 };
+inline constexpr std::uint64_t kRoutingSeed = 1234;
+
 const char* to_string(Routing routing);
 Routing parse_routing(std::string_view text);  // throws Error invalid_argument naming the values there are
 
 // Rows of each expert; they add up to tokens * top_k. The same arguments give the same rows.
-std::vector<std::int64_t> route(Routing routing, std::int64_t tokens, std::int64_t experts, int top_k, std::uint64_t seed = 1234);
+std::vector<std::int64_t> route(Routing routing, std::int64_t tokens, std::int64_t experts, int top_k, std::uint64_t seed = kRoutingSeed);
+
+// Uniform routing in which so many experts get a row: what it takes to compare with figures of another generator, whose bytes were
+// those of its own active experts. Where no seed of a few thousand gives that number, the first seed's rows.
+std::vector<std::int64_t> route_to_active(std::int64_t tokens, std::int64_t experts, int top_k, std::int64_t active);
+std::int64_t active_experts(const std::vector<std::int64_t>& rows_of_expert);
 
 // The same rows on other experts, and possibly on another copy of all weights.
 struct Rotation {

@@ -127,7 +127,7 @@ class Tuning {
         const double each = i > 0 ? measured_seconds_ / double(i) : kFirstGuessSeconds;
         const double available = left() - each * double(plans_.size() - i);
         if (available <= 0) return 0;
-        const double needed = double(pool_->pending()) * pool_->seconds_per_job();
+        const double needed = pool_->pending_seconds();
         return needed <= available ? 1 : available / needed;
     }
 

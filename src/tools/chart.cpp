@@ -123,7 +123,7 @@ class Panel {
     double x_min_, x_max_, y_min_, y_max_;
 };
 
-// The lines of one weight: value(row, us) of ours and of each peer.
+// The lines of one weight: value(us, floor) of ours and of each peer.
 template <class Value>
 std::vector<Line> lines_of(std::span<const BenchRow> rows, std::span<const Peer> peers, Value value) {
     std::vector<Line> lines;
@@ -131,11 +131,11 @@ std::vector<Line> lines_of(std::span<const BenchRow> rows, std::span<const Peer>
         Line line{style.name, style.colour, 1.5, {}};
         for (const BenchRow& row : rows)
             if (const Peer* peer = find_peer(peers, row); peer && peer->us.contains(style.column))
-                line.points.push_back({double(row.tokens), value(row, peer->us.at(style.column))});
+                line.points.push_back({double(row.tokens), value(peer->us.at(style.column), row.floor().value_or(0))});
         if (!line.points.empty()) lines.push_back(std::move(line));
     }
     Line ours{"mxfp4", kOurs, 3, {}};
-    for (const BenchRow& row : rows) ours.points.push_back({double(row.tokens), value(row, row.us)});
+    for (const BenchRow& row : rows) ours.points.push_back({double(row.tokens), value(row.us, row.floor().value_or(0))});
     lines.push_back(std::move(ours));
     return lines;
 }
@@ -162,7 +162,7 @@ std::string chart_svg(std::span<const BenchRow> rows, std::span<const Peer> peer
     std::vector<std::string> shown;
     double top = kTop;
     for (const auto& [name, own] : weights) {
-        auto us = lines_of(own, peers, [](const BenchRow&, double t) { return t; });
+        auto us = lines_of(own, peers, [](double us, double) { return us; });
         if (floors) {
             Line floor{"floor", "#999999", 1.5, {}};
             for (const BenchRow& row : own) floor.points.push_back({double(row.tokens), *row.floor()});
@@ -178,7 +178,7 @@ std::string chart_svg(std::span<const BenchRow> rows, std::span<const Peer> peer
         }
         svg += Panel(kLeft, top, us, true).svg(name + ": microseconds");
         if (floors)
-            svg += Panel(kLeft + kPanelWidth + kGapX, top, lines_of(own, peers, [](const BenchRow& row, double t) { return *row.floor() / t; }), false)
+            svg += Panel(kLeft + kPanelWidth + kGapX, top, lines_of(own, peers, [](double us, double floor) { return floor / us; }), false)
                        .svg(name + ": fraction of the floor");
         top += kPanelHeight + kGapY;
     }

@@ -58,8 +58,8 @@ class TargetBench {
     const SampleWeights& sample() const { return sample_; }
 
     std::int64_t cold_bytes() const { return backend_.device().kind == Device::Kind::cuda ? kColdBytes : 0; }
-    RotationPlan plan(Routing routing, std::int64_t tokens, int top_k) const {
-        return plan_rotations(route(routing, tokens, target_.info.experts, top_k), sample_.expert_bytes(), cold_bytes(), kMostCopies);
+    RotationPlan plan(const std::vector<std::int64_t>& rows_of_expert) const {
+        return plan_rotations(rows_of_expert, sample_.expert_bytes(), cold_bytes(), kMostCopies);
     }
 
     // The call that users make.
@@ -152,15 +152,14 @@ class BenchTool {
     }
 
     void time(TargetBench& bench, const Target& target, std::int64_t tokens) {
-        const BenchProblem problem(memory_, target.info, bench.plan(options_.routing, tokens, options_.selection.top_k_of(target)));
-        bench.prepare(problem);
-
         BenchRow row;
         row.gpu = backend_->identity().name;
         row.model = target.model;
         row.mlp = target.mlp;
         row.layout = to_string(target.info.format.layout);
         row.tokens = tokens;
+        const BenchProblem problem(memory_, target.info, bench.plan(rows_of_expert(target, row)));
+        bench.prepare(problem);
         row.size = {problem.plan().active, problem.rows(), problem.n(), problem.k()};
         if (options_.check) check(bench, problem, row);
 
@@ -185,6 +184,14 @@ class BenchTool {
         if (cublas_) row.cublas_us = timings[1].us;
         if (options_.against.contains("naive") && on_gpu()) row.naive_us = bench.time_naive(problem);
         report(row);
+    }
+
+    // With as many active experts as the peers' figures had, where there are any: then both moved the same bytes.
+    std::vector<std::int64_t> rows_of_expert(const Target& target, const BenchRow& row) const {
+        const int top_k = options_.selection.top_k_of(target);
+        const Peer* peer = options_.routing == Routing::uniform ? find_peer(peers_, row) : nullptr;
+        if (peer) return route_to_active(row.tokens, target.info.experts, top_k, peer->active);
+        return route(options_.routing, row.tokens, target.info.experts, top_k);
     }
 
     void check(TargetBench& bench, const BenchProblem& problem, BenchRow& row) {
@@ -226,7 +233,8 @@ class BenchTool {
         // The peers' figures are of uniform routing.
         const std::span<const Peer> peers = options_.routing == Routing::uniform ? std::span<const Peer>(peers_) : std::span<const Peer>();
         const std::vector<BandSummary> bands = summarise(rows_, peers);
-        if (!tool_.json()) tool_.print("\nGeometric means\n" + to_text(bands));
+        const bool known = std::any_of(bands.begin(), bands.end(), [](const BandSummary& band) { return band.fraction.has_value(); });
+        if (!tool_.json() && known) tool_.print("\nGeometric means\n" + to_text(bands));
         if (options_.out.empty()) return;
         nlohmann::json results = head();
         results["rows"] = nlohmann::json::array();
@@ -238,7 +246,7 @@ class BenchTool {
         }
         for (const BandSummary& band : bands) results["summary"].push_back(to_json(band));
         write_text(options_.out / "results.json", results.dump(1) + "\n");
-        write_text(options_.out / "table.txt", table + "\n" + to_text(bands));
+        write_text(options_.out / "table.txt", known ? table + "\n" + to_text(bands) : table);
         const std::string title = fmt::format("mxfp4 on {}, {} routing", backend_->identity().name, to_string(options_.routing));
         write_text(options_.out / "chart.svg", chart_svg(rows_, peers, title));
         tool_.say(fmt::format("results.json, table.txt and chart.svg are in {}", options_.out.string()));

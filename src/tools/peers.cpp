@@ -72,9 +72,9 @@ BandSummary summarise(const Band& band, std::span<const BenchRow> rows, std::spa
 std::vector<Peer> parse_peers(std::string_view text) try {
     std::vector<Peer> peers;
     for (const nlohmann::json& row : nlohmann::json::parse(text)) {
-        Peer peer{row.at("gpu"), row.at("model"), row.at("mlp"), row.at("tokens"), {}};
+        Peer peer{row.at("gpu"), row.at("model"), row.at("mlp"), row.at("tokens"), row.at("active"), {}};
         for (const auto& [key, value] : row.items())
-            if (key.ends_with("_us") && key != "floor_us" && value.is_number()) peer.us[key] = value;
+            if (key.ends_with("_us") && value.is_number()) peer.us[key] = value;
         peers.push_back(std::move(peer));
     }
     return peers;

@@ -16,8 +16,8 @@ namespace mxfp4 {
 struct Peer {
     std::string gpu;  // short: h100, h200
     std::string model, mlp;
-    std::int64_t tokens = 0;
-    std::map<std::string, double> us;  // by column: triton_us, humming_us, marlin_us, best_us ...
+    std::int64_t tokens = 0, active = 0;  // active: experts that got a row
+    std::map<std::string, double> us;     // by column: triton_us, humming_us, marlin_us, best_us, floor_us ...
 };
 
 std::string_view embedded_peers();                   // the text of bench/peers.json
