@@ -99,7 +99,7 @@ constexpr int launch_registers(const KernelConfig& c) {
 }
 // What the producer's scheduler and addresses need, less where three consumer warpgroups share the file.
 constexpr int producer_registers(const KernelConfig& c) {
-    const int needed = consumer_warpgroups(c) > 2 ? 80 : 96;
+    const int needed = consumer_warpgroups(c) > 2 ? 80 : 88;
     return launch_registers(c) < needed ? launch_registers(c) : needed;
 }
 inline constexpr int kFragmentRegisters = 48;  // of a consumer: two groups of fragments, words, scales, addresses

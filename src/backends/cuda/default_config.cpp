@@ -12,13 +12,14 @@ constexpr i64 kAnyRows = 9223372036854775807ll;
 constexpr Variant kRs = Variant::wgmma_rs;
 constexpr Layout kNative = Layout::native, kBlocks = Layout::blocks;
 
-// variant, layout, block_m, block_n, block_k, num_warps, stages, split_k. hopper takes native's rows.
+// Best of a sweep on an H100 at gpt-oss-20b's mlp1 (docs/performance.md): few outputs and long stages while memory is the
+// limit, two blocks an SM while a tile's start and end would show, 128 x 256 once the tensor cores are. hopper takes native's.
+// variant, layout, block_m, block_n, block_k, num_warps, stages, split_k, ctas_per_sm.
 constexpr Choice kChoices[] = {
-    {8, {kRs, kNative, 8, 128, 128, 12, 8, 1}},
-    {16, {kRs, kNative, 16, 128, 128, 12, 8, 1}},
-    {32, {kRs, kNative, 32, 128, 128, 12, 8, 1}},
-    {64, {kRs, kNative, 64, 128, 128, 12, 4, 1}},
-    {kAnyRows, {kRs, kNative, 192, 192, 64, 16, 4, 1}},
+    {1, {kRs, kNative, 8, 192, 320, 16, 5, 1, 1}},
+    {12, {kRs, kNative, 16, 128, 192, 12, 5, 1, 2}},
+    {48, {kRs, kNative, 64, 128, 128, 8, 3, 1, 2}},
+    {kAnyRows, {kRs, kNative, 128, 256, 128, 12, 3, 1, 1}},
 };
 constexpr KernelConfig kBlocksChoice{Variant::wgmma_ss, kBlocks, 128, 128, 64, 12, 3, 1};
 
