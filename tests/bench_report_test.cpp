@@ -42,8 +42,8 @@ const std::string kH100 = "NVIDIA H100 80GB HBM3";
 TEST_CASE("a row has the keys of the peers' figures") {
     BenchRow row = row_of(kH100, "mlp1", 1, 20.123456);
     const nlohmann::json json = to_json(row);
-    for (const char* key : {"gpu", "model", "mlp", "layout", "tokens", "rows", "k", "n", "active", "us", "us_p10", "us_p90", "floor_us", "config",
-                            "how", "rel_err"})
+    for (const char* key : {"gpu", "model", "mlp", "layout", "tokens", "rows", "k", "n", "active", "us", "us_p10",
+                            "us_p90", "floor_us", "config", "how", "rel_err"})
         CHECK(json.contains(key));
     CHECK(json["us"] == 20.123);
     CHECK(json["floor_us"].get<double>() == Approx(11.67).margin(0.01));
@@ -74,14 +74,18 @@ TEST_CASE("the built-in figures of the peers") {
     // On another GPU, or for another number of tokens, there is nothing to compare with.
     CHECK_FALSE(find_peer(peers, row_of("NVIDIA H100 PCIe", "mlp1", 1, 1)));
     CHECK_FALSE(find_peer(peers, row_of(kH100, "mlp1", 3, 1)));
+    BenchRow top_2 = row_of(kH100, "mlp1", 1, 1);
+    top_2.size.rows = 2;
+    CHECK_FALSE(find_peer(peers, top_2));
     CHECK_THROWS_AS(parse_peers("[{\"gpu\": 1}]"), Error);
     CHECK_THROWS_AS(parse_peers("nonsense"), Error);
 }
 
 TEST_CASE("geometric means by band") {
-    const std::vector<Peer> peers = {{"h100", "gpt-oss-20b", "mlp1", 1, 4, {{"best_us", 20}, {"triton_us", 40}}},
-                                     {"h100", "gpt-oss-20b", "mlp1", 2, 8, {{"best_us", 30}, {"triton_us", 30}}}};
-    const std::vector<BenchRow> rows = {row_of(kH100, "mlp1", 1, 10), row_of(kH100, "mlp1", 2, 60), row_of(kH100, "mlp1", 64, 80)};
+    const std::vector<Peer> peers = {{"h100", "gpt-oss-20b", "mlp1", 1, 4, 4, {{"best_us", 20}, {"triton_us", 40}}},
+                                     {"h100", "gpt-oss-20b", "mlp1", 2, 8, 8, {{"best_us", 30}, {"triton_us", 30}}}};
+    const std::vector<BenchRow> rows = {row_of(kH100, "mlp1", 1, 10), row_of(kH100, "mlp1", 2, 60),
+                                        row_of(kH100, "mlp1", 64, 80)};
     const std::vector<BandSummary> bands = summarise(rows, peers);
     REQUIRE(bands.size() == 3);
     CHECK(bands[0].name == "1 .. 8");

@@ -22,7 +22,9 @@ ProblemShape gpt_oss(std::int64_t tokens, std::int64_t n = 5760) {
     return {.experts = 32, .n = n, .k = 2880, .rows = tokens * 4, .groups = 0};
 }
 
-bool has(const CandidateList& list, auto&& predicate) { return std::any_of(list.configs.begin(), list.configs.end(), predicate); }
+bool has(const CandidateList& list, auto&& predicate) {
+    return std::any_of(list.configs.begin(), list.configs.end(), predicate);
+}
 
 }  // namespace
 
@@ -57,7 +59,8 @@ TEST_CASE("refused configs are counted by reason") {
     CHECK(whole.rejected.at(Reject::too_much_workspace) > 0);
     CHECK_FALSE(has(whole, [](const KernelConfig& c) { return c.split_k != 1; }));
 
-    const CandidateList none = enumerate_candidates(kNative, {.experts = 4, .n = 64, .k = 33, .rows = 4}, DeviceLimits{}, Device::Kind::cuda);
+    const CandidateList none =
+        enumerate_candidates(kNative, {.experts = 4, .n = 64, .k = 33, .rows = 4}, DeviceLimits{}, Device::Kind::cuda);
     CHECK(none.configs.empty());
     CHECK(none.rejected.at(Reject::shape_not_supported) > 0);
 }
@@ -102,7 +105,8 @@ TEST_CASE("a budget for fewer keeps the best") {
 TEST_CASE("host candidates use the cores that there are") {
     DeviceLimits limits;
     limits.sm_count = 6;
-    const CandidateList list = enumerate_candidates(kNative, {.experts = 4, .n = 512, .k = 512, .rows = 64}, limits, Device::Kind::host);
+    const CandidateList list =
+        enumerate_candidates(kNative, {.experts = 4, .n = 512, .k = 512, .rows = 64}, limits, Device::Kind::host);
     CHECK(list.configs.size() > 8);
     CHECK(list.configs.front().simd == 1);
     CHECK(list.configs.front().num_warps == 6);
@@ -112,7 +116,8 @@ TEST_CASE("host candidates use the cores that there are") {
     }
     limits.sm_count = 1;
     for (const KernelConfig& c :
-         enumerate_candidates(kNative, {.experts = 4, .n = 512, .k = 512, .rows = 64}, limits, Device::Kind::host).configs)
+         enumerate_candidates(kNative, {.experts = 4, .n = 512, .k = 512, .rows = 64}, limits, Device::Kind::host)
+             .configs)
         CHECK(c.num_warps == 1);
 }
 

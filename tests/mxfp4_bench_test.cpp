@@ -41,7 +41,8 @@ TEST_CASE("untuned it times the default, tuned the winner") {
     CHECK(rows[1]["rows"] == 64);
 
     const ToolRun tuned =
-        run_words("MXFP4_TUNE", "--device host --shape 4,128,64 --tokens 1,16 --budget 5 --json --db " + bench.database, bench.folder);
+        run_words("MXFP4_TUNE", "--device host --shape 4,128,64 --tokens 1,16 --budget 5 --json --db " + bench.database,
+                  bench.folder);
     REQUIRE(tuned.exit_code == 0);
     const auto winners = json_lines(tuned);
     rows = json_lines(bench(arguments));
@@ -55,12 +56,15 @@ TEST_CASE("untuned it times the default, tuned the winner") {
 TEST_CASE("every routing gives right results") {
     const Bench bench;
     for (const char* routing : {"uniform", "skewed", "sparse", "one"}) {
-        const ToolRun result = bench("--shape 12,64,96 --layout hopper --tokens 9 --json --check --routing " + std::string(routing));
+        const ToolRun result =
+            bench("--shape 12,64,96 --layout hopper --tokens 9 --json --check --routing " + std::string(routing));
         INFO(routing << ": " << result.error);
         CHECK(result.exit_code == 0);
         REQUIRE(json_lines(result).size() == 1);
         const int active = json_lines(result)[0]["active"];
-        CHECK((routing == std::string("uniform") ? active > 8 : routing == std::string("skewed") ? active > 4 : active == 1));
+        CHECK((routing == std::string("uniform")  ? active > 8
+               : routing == std::string("skewed") ? active > 4
+                                                  : active == 1));
     }
 }
 
@@ -85,7 +89,8 @@ TEST_CASE("writes its files") {
 TEST_CASE("times the weights of a packed file") {
     const Bench bench;
     const std::string packed = (bench.folder / "packed:1.safetensors").string();  // a colon that splits nothing
-    REQUIRE(run_words("MXFP4_MAKE_CHECKPOINT", "--experts 6 --hidden 64 --intermediate 96 --layers 2 --quiet -o checkpoint", bench.folder)
+    REQUIRE(run_words("MXFP4_MAKE_CHECKPOINT",
+                      "--experts 6 --hidden 64 --intermediate 96 --layers 2 --quiet -o checkpoint", bench.folder)
                 .exit_code == 0);
     REQUIRE(run_words("MXFP4_PACK", "--quiet --layout blocks checkpoint -o " + packed, bench.folder).exit_code == 0);
     const ToolRun all = bench("--tokens 3 --json --check --weights " + packed);
@@ -98,7 +103,8 @@ TEST_CASE("times the weights of a packed file") {
     CHECK(rows[0]["n"] == 64);
     CHECK(rows[1]["n"] == 192);
 
-    const ToolRun one = bench("--tokens 3 --json --check --weights " + packed + ":model.layers.1.mlp.experts.down_proj");
+    const ToolRun one =
+        bench("--tokens 3 --json --check --weights " + packed + ":model.layers.1.mlp.experts.down_proj");
     INFO(one.error);
     REQUIRE(json_lines(one).size() == 1);
     CHECK(json_lines(one)[0]["mlp"] == "model.layers.1.mlp.experts.down_proj");
@@ -118,7 +124,8 @@ TEST_CASE("says what it cannot compare with") {
 
 TEST_CASE("wrong arguments, and what fails") {
     const Bench bench;
-    for (const char* bad : {"--against marlin --shape 2,64,64", "--routing best --shape 2,64,64", "--shape 2,64,63", "--tokens a"}) {
+    for (const char* bad :
+         {"--against marlin --shape 2,64,64", "--routing best --shape 2,64,64", "--shape 2,64,63", "--tokens a"}) {
         const ToolRun result = bench(bad);
         INFO(bad << ": " << result.error);
         CHECK(result.exit_code == 2);

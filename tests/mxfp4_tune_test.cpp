@@ -33,8 +33,8 @@ TEST_CASE("tunes, stores, and reuses") {
     const auto rows = json_lines(first);
     REQUIRE(rows.size() == 3);  // 4, 32 and 36 rows: three buckets
     for (const auto& row : rows) {
-        for (const char* key : {"gpu", "model", "mlp", "layout", "tokens", "rows", "k", "n", "active", "us", "us_p10", "us_p90", "floor_us",
-                                "config", "how", "rel_err", "us_default"})
+        for (const char* key : {"gpu", "model", "mlp", "layout", "tokens", "rows", "k", "n", "active", "us", "us_p10",
+                                "us_p90", "floor_us", "config", "how", "rel_err", "us_default"})
             CHECK(row.contains(key));
         CHECK(row["how"] == "exact");
         CHECK(row["reused"] == false);
@@ -114,8 +114,8 @@ TEST_CASE("other layouts are other winners") {
 
 TEST_CASE("wrong arguments, and what fails") {
     const Tune tune;
-    for (const char* bad : {"--shape 4,128", "--shape 4,128,64 --tokens 0", "--budget -1", "--budget x", "--model gpt-2", "--nonsense",
-                            "--layout fast", "--top-k 5 --shape 4,128,64"}) {
+    for (const char* bad : {"--shape 4,128", "--shape 4,128,64 --tokens 0", "--budget -1", "--budget x",
+                            "--model gpt-2", "--nonsense", "--layout fast", "--top-k 5 --shape 4,128,64"}) {
         const ToolRun result = tune(bad);
         INFO(bad << ": " << result.error);
         CHECK(result.exit_code == 2);
@@ -128,8 +128,11 @@ TEST_CASE("wrong arguments, and what fails") {
     const ToolRun missing = tune("--weights /nonexistent/file.safetensors");
     CHECK(missing.exit_code == 1);
     CHECK(missing.error.find("/nonexistent/file.safetensors") != std::string::npos);
-    tune.folder.write("no.sqlite", "this is no database, whatever its name says, and it is long enough to have a header of one hundred bytes");
-    const ToolRun garbage = run_words("MXFP4_TUNE", "--device host --shape 2,64,64 --tokens 1 --db no.sqlite", tune.folder);
+    tune.folder.write(
+        "no.sqlite",
+        "this is no database, whatever its name says, and it is long enough to have a header of one hundred bytes");
+    const ToolRun garbage =
+        run_words("MXFP4_TUNE", "--device host --shape 2,64,64 --tokens 1 --db no.sqlite", tune.folder);
     CHECK(garbage.exit_code == 1);
     CHECK(garbage.error.find("no.sqlite") != std::string::npos);
     CHECK(run_words("MXFP4_TUNE", "--help", tune.folder).exit_code == 0);

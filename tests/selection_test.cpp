@@ -42,7 +42,8 @@ TEST_CASE("lists of tokens") {
     CHECK(parse_tokens("3-13") == Tokens{3, 6, 12});  // up to b, not beyond
     CHECK(parse_tokens("64,1,64,2-2") == Tokens{1, 2, 64});
     CHECK(parse_tokens("1-2147483647").back() == 1 << 30);
-    for (const char* bad : {"", ",", "1,", "x", "1x", "-1", "0", "1-", "-", "8-4", "1-2-3", "1 2", "99999999999999999999", "2147483648"}) {
+    for (const char* bad : {"", ",", "1,", "x", "1x", "-1", "0", "1-", "-", "8-4", "1-2-3", "1 2",
+                            "99999999999999999999", "2147483648"}) {
         INFO(bad);
         CHECK_THROWS_AS(parse_tokens(bad), Error);
     }
@@ -73,7 +74,8 @@ TEST_CASE("models by name, gpt-oss-20b by default") {
     CHECK(small.tokens.back() == 16384);
     CHECK(small.top_k_of(small.targets[0]) == 4);
 
-    const Selection large = select({"--model", "gpt-oss-120b", "--layout", "hopper", "--num-warps", "4", "--top-k", "2"}).selection;
+    const Selection large =
+        select({"--model", "gpt-oss-120b", "--layout", "hopper", "--num-warps", "4", "--top-k", "2"}).selection;
     REQUIRE(large.targets.size() == 2);
     CHECK(large.targets[0].info.experts == 128);
     CHECK(large.targets[0].info.format == WeightsFormat{Layout::hopper, 4, ScaleClass::folded});
@@ -81,7 +83,8 @@ TEST_CASE("models by name, gpt-oss-20b by default") {
 }
 
 TEST_CASE("shapes from the command line") {
-    const Selection selection = select({"--shape", "2,64,64", "--shape", "8,128,96", "--tokens", "1,3", "--layout", "blocks"}).selection;
+    const Selection selection =
+        select({"--shape", "2,64,64", "--shape", "8,128,96", "--tokens", "1,3", "--layout", "blocks"}).selection;
     REQUIRE(selection.targets.size() == 2);
     CHECK(selection.targets[1].model == "shape");
     CHECK(selection.targets[1].mlp == "8,128,96");

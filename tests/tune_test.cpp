@@ -22,8 +22,10 @@ SampleWeights small_weights(Layout layout = Layout::native, ScaleClass scale_cla
 // A problem on the host, ready to measure.
 struct HostBench {
     explicit HostBench(std::int64_t tokens, Layout layout = Layout::native, ScaleClass scale_class = ScaleClass::folded)
-        : sample(small_weights(layout, scale_class)), weights(*backend, sample, 1),
-          problem(memory, sample.info, plan_rotations(route(Routing::uniform, tokens, 6, 4), sample.expert_bytes(), 0, 1)),
+        : sample(small_weights(layout, scale_class)),
+          weights(*backend, sample, 1),
+          problem(memory, sample.info,
+                  plan_rotations(route(Routing::uniform, tokens, 6, 4), sample.expert_bytes(), 0, 1)),
           bench(memory, weights, problem, {.experts = 6, .n = 192, .k = 128, .rows = tokens * 4}) {}
 
     std::unique_ptr<Backend> backend = make_host_backend({});
@@ -109,8 +111,10 @@ TEST_CASE("random weights are of the class that was asked for") {
     const PackedWeights all = replicate(w);
     const auto bytes = std::size_t(w.info.stored().values_bytes());
     REQUIRE(all.values.size() == 6 * bytes);
-    CHECK(std::equal(all.values.begin(), all.values.begin() + std::ptrdiff_t(bytes), all.values.begin() + std::ptrdiff_t(5 * bytes)));
-    CHECK_FALSE(std::equal(all.values.begin(), all.values.begin() + std::ptrdiff_t(bytes), all.values.begin() + std::ptrdiff_t(bytes)));
+    CHECK(std::equal(all.values.begin(), all.values.begin() + std::ptrdiff_t(bytes),
+                     all.values.begin() + std::ptrdiff_t(5 * bytes)));
+    CHECK_FALSE(std::equal(all.values.begin(), all.values.begin() + std::ptrdiff_t(bytes),
+                           all.values.begin() + std::ptrdiff_t(bytes)));
 
     const SampleWeights back = sample_of(all.view());
     CHECK(back.blocks == w.blocks);
@@ -123,7 +127,8 @@ TEST_CASE("a right kernel measures as verified, in every layout and scale class"
         for (ScaleClass scale_class : {ScaleClass::folded, ScaleClass::rebased, ScaleClass::plain}) {
             INFO(to_string(layout) << " " << to_string(scale_class));
             HostBench host(16, layout, scale_class);
-            KernelConfig config = host.backend->default_config(host.sample.info.format, {.experts = 6, .n = 192, .k = 128, .rows = 64});
+            KernelConfig config =
+                host.backend->default_config(host.sample.info.format, {.experts = 6, .n = 192, .k = 128, .rows = 64});
             const Measurement m = host.bench.measure(to_text(config), kShort);
             CHECK(m.rejected == "");
             CHECK(m.verified);
@@ -136,8 +141,10 @@ TEST_CASE("a right kernel measures as verified, in every layout and scale class"
 
 TEST_CASE("a config that cannot run is a measurement, not an error") {
     HostBench host(4);
-    CHECK(host.bench.measure("host/native bm3 bn65 bk64 w1 s1 k1", kShort).rejected == reject_text(Reject::block_n_not_supported));
-    CHECK(host.bench.measure("host/hopper bm4 bn64 bk64 w1 s1 k1", kShort).rejected == reject_text(Reject::layout_not_admissible));
+    CHECK(host.bench.measure("host/native bm3 bn65 bk64 w1 s1 k1", kShort).rejected ==
+          reject_text(Reject::block_n_not_supported));
+    CHECK(host.bench.measure("host/hopper bm4 bn64 bk64 w1 s1 k1", kShort).rejected ==
+          reject_text(Reject::layout_not_admissible));
     const Measurement other = host.bench.measure("mma/native bm16 bn64 bk64 w4 s2 k1", kShort);
     CHECK_FALSE(other.rejected.empty());
     CHECK_FALSE(other.usable());
@@ -152,7 +159,8 @@ TEST_CASE("wrong results are told from right ones") {
     for (std::size_t e = 0; e + 1 < offsets.size(); ++e) {
         if (offsets[e] == offsets[e + 1]) continue;
         const auto sampled = [&](std::int64_t row, std::int64_t n) {
-            return std::any_of(expected.samples.begin(), expected.samples.end(), [&](const Sample& s) { return s.row == row && s.n == n; });
+            return std::any_of(expected.samples.begin(), expected.samples.end(),
+                               [&](const Sample& s) { return s.row == row && s.n == n; });
         };
         CHECK(sampled(offsets[e], 191));
         CHECK(sampled(offsets[e + 1] - 1, 191));
@@ -212,7 +220,7 @@ TEST_CASE("a pool compiles what several buckets want once") {
 TEST_CASE("every request gets a verified winner, at once") {
     const auto backend = make_host_backend({});
     const SampleWeights weights = small_weights();
-    const std::vector<TuneRequest> requests = {{&weights, 1, 4, 4}, {&weights, 8, 4, 32}};
+    const std::vector<TuneRequest> requests = {{&weights, 1, 4, 4, {}}, {&weights, 8, 4, 32, {}}};
     TuneOptions options;
     options.candidates = 5;
     std::size_t calls = 0;
@@ -242,10 +250,39 @@ TEST_CASE("every request gets a verified winner, at once") {
     }
 }
 
+TEST_CASE("a former winner is tried first") {
+    const auto backend = make_host_backend({});
+    const SampleWeights weights = small_weights();
+    const KernelConfig former = parse_config("host/native bm7 bn64 bk64 w1 s1 k1");  // not in the search space
+    TuneOptions options;
+    options.candidates = 2;
+    tune(*backend,
+         std::vector<TuneRequest>{{&weights, 8, 4, 32, {former, parse_config("host/hopper bm7 bn64 bk64 w1 s1 k1")}}},
+         options, [&](const TuneResult& result) {
+             REQUIRE(result.measurements.size() >= 3);
+             CHECK(result.measurements[1].config == former);
+             CHECK(result.measurements[1].usable());
+         });
+}
+
+TEST_CASE("scratch grows, and its counters are zero") {
+    const auto backend = make_host_backend({});
+    BenchMemory memory(*backend);
+    const auto first = memory.scratch(1024, 1 << 20);
+    static_cast<char*>(first.data)[0] = 1;
+    const auto second = memory.scratch(4096, 1024);
+    CHECK(second.counter_bytes == 4096);
+    CHECK(std::all_of(static_cast<char*>(second.data), static_cast<char*>(second.data) + 4096,
+                      [](char c) { return c == 0; }));
+    // Room for the largest of both: neither makes it move again.
+    CHECK(memory.scratch(1024, 1 << 20).data == second.data);
+    CHECK(memory.scratch(4096, 1024).data == second.data);
+}
+
 TEST_CASE("no time sheds candidates, not requests") {
     const auto backend = make_host_backend({});
     const SampleWeights weights = small_weights();
-    const std::vector<TuneRequest> requests = {{&weights, 1, 4, 4}, {&weights, 8, 4, 32}};
+    const std::vector<TuneRequest> requests = {{&weights, 1, 4, 4, {}}, {&weights, 8, 4, 32, {}}};
     TuneOptions options;
     options.budget_s = 1e-6;
     int published = 0;

@@ -40,7 +40,8 @@ const void* BenchMemory::x(std::int64_t rows, std::int64_t k) {
     }
     while (x_rows_ < rows) {
         const std::int64_t run = std::min(input.period() - x_rows_ % input.period(), rows - x_rows_);
-        backend_->copy_in(x_.as<std::uint8_t>() + std::size_t(x_rows_) * row_bytes, input.row(x_rows_), std::size_t(run) * row_bytes);
+        backend_->copy_in(x_.as<std::uint8_t>() + std::size_t(x_rows_) * row_bytes, input.row(x_rows_),
+                          std::size_t(run) * row_bytes);
         x_rows_ += run;
     }
     return x_.data();
@@ -56,12 +57,13 @@ void* BenchMemory::y(std::int64_t rows, std::int64_t n) {
 }
 
 BenchMemory::Scratch BenchMemory::scratch(std::int64_t counter_bytes, std::int64_t partial_bytes) {
-    if (counter_bytes > counter_bytes_ || std::size_t(counter_bytes_ + partial_bytes) > scratch_.bytes()) {
+    // Both maxima are kept, so that a config that was launched once never makes it grow again: it may be captured then.
+    if (counter_bytes > counter_bytes_ || partial_bytes > partial_bytes_) {
         counter_bytes_ = std::max(counter_bytes, counter_bytes_);
-        const std::size_t bytes = std::max(scratch_.bytes(), std::size_t(counter_bytes_ + partial_bytes));
+        partial_bytes_ = std::max(partial_bytes, partial_bytes_);
         backend_->synchronize();
         scratch_ = {};
-        scratch_ = Buffer(*backend_, bytes);
+        scratch_ = Buffer(*backend_, std::size_t(counter_bytes_ + partial_bytes_));
         backend_->fill(scratch_.data(), 0, std::size_t(counter_bytes_), nullptr);
         backend_->synchronize();
     }
@@ -77,7 +79,8 @@ BenchProblem::BenchProblem(BenchMemory& memory, const WeightsInfo& weights, Rota
     : memory_(&memory), plan_(std::move(plan)), experts_(weights.experts), n_(weights.n), k_(weights.k),
       x_(memory.x(plan_.rows, weights.k)), y_(memory.y(plan_.rows, weights.n)) {
     std::vector<std::int32_t> offsets;
-    for (const Rotation& r : plan_.rotations) offsets.insert(offsets.end(), r.expert_offsets.begin(), r.expert_offsets.end());
+    for (const Rotation& r : plan_.rotations)
+        offsets.insert(offsets.end(), r.expert_offsets.begin(), r.expert_offsets.end());
     offsets_ = Buffer(memory.backend(), offsets.size() * sizeof(offsets[0]));
     memory.backend().copy_in(offsets_.data(), offsets.data(), offsets_.bytes());
 }

@@ -47,7 +47,7 @@ class BenchMemory {
     Backend* backend_;
     std::vector<InputRows> input_;  // of the last k
     Buffer x_, y_, scratch_;
-    std::int64_t x_rows_ = 0, counter_bytes_ = 0;
+    std::int64_t x_rows_ = 0, counter_bytes_ = 0, partial_bytes_ = 0;
 };
 
 // All experts of the weights, in several copies.

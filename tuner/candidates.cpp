@@ -41,8 +41,14 @@ class Enumerator {
                 for (int block_k : kWgmmaDepths)
                     for (int ctas : kBlocksPerSm)
                         for (int split : kSplits) {
-                            KernelConfig c{.variant = variant, .layout = format_.layout, .block_m = block_m, .block_n = block.block_n,
-                                           .block_k = block_k, .num_warps = block.num_warps, .split_k = split, .ctas_per_sm = ctas};
+                            KernelConfig c{.variant = variant,
+                                           .layout = format_.layout,
+                                           .block_m = block_m,
+                                           .block_n = block.block_n,
+                                           .block_k = block_k,
+                                           .num_warps = block.num_warps,
+                                           .split_k = split,
+                                           .ctas_per_sm = ctas};
                             const int deepest = deepest_pipeline(c);
                             for (int stages : {deepest, deepest - 1, deepest - 2}) {
                                 c.stages = stages;
@@ -57,8 +63,13 @@ class Enumerator {
             for (int block_m : kMmaRows)
                 for (int block_k : kMmaDepths)
                     for (int stages : {2, 3, 4, 6})
-                        consider({.variant = Variant::mma, .layout = format_.layout, .block_m = block_m, .block_n = block.block_n,
-                                  .block_k = block_k, .num_warps = block.num_warps, .stages = stages});
+                        consider({.variant = Variant::mma,
+                                  .layout = format_.layout,
+                                  .block_m = block_m,
+                                  .block_n = block.block_n,
+                                  .block_k = block_k,
+                                  .num_warps = block.num_warps,
+                                  .stages = stages});
     }
 
     void host() {
@@ -70,8 +81,13 @@ class Enumerator {
                 for (int block_n : {64, 128, 256})
                     for (int block_k : {256, 1024})
                         for (int simd : {1, 0})
-                            consider({.variant = Variant::host, .layout = format_.layout, .block_m = block_m, .block_n = block_n,
-                                      .block_k = block_k, .num_warps = count, .simd = simd});
+                            consider({.variant = Variant::host,
+                                      .layout = format_.layout,
+                                      .block_m = block_m,
+                                      .block_n = block_n,
+                                      .block_k = block_k,
+                                      .num_warps = count,
+                                      .simd = simd});
     }
 
     CandidateList list;
@@ -89,7 +105,8 @@ class Enumerator {
 
     void consider(const KernelConfig& c) {
         Reject reject = check(c, format_, shape_, limits_);
-        if (is_wgmma(c.variant) && reject == Reject::stages_not_supported && c.stages < 2) reject = Reject::too_much_shared_memory;
+        if (is_wgmma(c.variant) && reject == Reject::stages_not_supported && c.stages < 2)
+            reject = Reject::too_much_shared_memory;
         if (reject != Reject::none) {
             ++list.rejected[reject];
             return;
@@ -107,11 +124,12 @@ class Enumerator {
 using Traits = std::array<int, 4>;
 Traits traits(const KernelConfig& c) {
     if (c.variant == Variant::host) return {c.num_warps * 2 + c.simd, c.block_m, c.block_n, c.block_k};
-    return {(c.block_n * 32 + c.num_warps) * 4 + c.ctas_per_sm, c.block_m, c.block_k, is_wgmma(c.variant) ? c.split_k : c.stages};
+    return {(c.block_n * 32 + c.num_warps) * 4 + c.ctas_per_sm, c.block_m, c.block_k,
+            is_wgmma(c.variant) ? c.split_k : c.stages};
 }
 
-// How much dearer a candidate counts once one that agrees with it in so many traits is picked: a measurement of one says much
-// of what there is to know about the other, and the model is no better than this.
+// How much dearer a candidate counts once one that agrees with it in so many traits is picked: a measurement of one
+// says much of what there is to know about the other, and the model is no better than this.
 constexpr double kLikeness[5] = {0, 0, 0.006, 0.03, 0.12};
 
 // The cheapest, then each time the cheapest that is not too much like what is picked already.
@@ -131,13 +149,15 @@ std::vector<KernelConfig> pick(std::vector<Ranked> ranked, int most) {
         const Traits has = traits(config);
         for (std::size_t i = 0; i < ranked.size(); ++i) {
             const Traits other = traits(ranked[i].config);
-            dearer[i] += kLikeness[std::inner_product(has.begin(), has.end(), other.begin(), 0, std::plus<>(), std::equal_to<>())];
+            dearer[i] += kLikeness[std::inner_product(has.begin(), has.end(), other.begin(), 0, std::plus<>(),
+                                                      std::equal_to<>())];
         }
     }
     return picked;
 }
 
-// Puts `few` into `many` at every third place: they are tried even where the model thinks little of them, but not first.
+// Puts `few` into `many` at every third place: they are tried even where the model thinks little of them, but not
+// first.
 std::vector<KernelConfig> interleave(const std::vector<KernelConfig>& many, const std::vector<KernelConfig>& few) {
     std::vector<KernelConfig> merged;
     auto next = few.begin();
@@ -166,22 +186,24 @@ CandidateList enumerate_candidates(const WeightsFormat& format, const ProblemSha
         list.configs = collect([](Enumerator& e) { e.host(); }, most);
         return list;
     }
-    // A tensor core without wgmma keeps up only where a group has few rows; the decoded tile in shared memory pays only where many
-    // rows reuse it. `blocks` has no register path, so there both compete everywhere.
+    // A tensor core without wgmma keeps up only where a group has few rows; the decoded tile in shared memory pays only
+    // where many rows reuse it. `blocks` has no register path, so there both compete everywhere.
     const double rows = rows_per_group(shape);
     const bool blocks = format.layout == Layout::blocks;
     const int share = blocks ? most : std::max(1, most / 6);
     std::vector<KernelConfig> others;
     if (blocks || rows <= 16) others = collect([](Enumerator& e) { e.mma(); }, blocks ? most / 2 : share);
     if (blocks || rows >= 64) {
-        const auto ss = collect([](Enumerator& e) { e.wgmma(Variant::wgmma_ss, kWgmmaSsBlocks); }, blocks ? most - most / 2 : share);
+        const auto ss = collect([](Enumerator& e) { e.wgmma(Variant::wgmma_ss, kWgmmaSsBlocks); },
+                                blocks ? most - most / 2 : share);
         others = interleave(ss, others);
     }
     if (blocks) {
         list.configs = std::move(others);
         return list;
     }
-    const auto rs = collect([](Enumerator& e) { e.wgmma(Variant::wgmma_rs, kWgmmaRsBlocks); }, std::max(1, most - int(others.size())));
+    const auto rs = collect([](Enumerator& e) { e.wgmma(Variant::wgmma_rs, kWgmmaRsBlocks); },
+                            std::max(1, most - int(others.size())));
     list.configs = interleave(rs, others);
     if (int(list.configs.size()) > most) list.configs.resize(std::size_t(most));
     return list;

@@ -75,8 +75,9 @@ double CompilePool::pending_seconds() const {
 void CompilePool::work() {
     std::unique_lock lock(mutex_);
     while (!stop_) {
-        const auto next = std::find_if(jobs_.begin(), jobs_.end(),
-                                       [this](const auto& job) { return job->state == State::waiting && !dropped(*job); });
+        const auto next = std::find_if(jobs_.begin(), jobs_.end(), [this](const auto& job) {
+            return job->state == State::waiting && !dropped(*job);
+        });
         if (next == jobs_.end()) {
             changed_.wait(lock);
         } else {

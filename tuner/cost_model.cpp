@@ -88,26 +88,31 @@ double estimate_us(const KernelConfig& c, const ProblemShape& shape, const Devic
     double decode = tiles * c.block_n * k / decode_rate;
     if (c.variant == Variant::wgmma_ss) decode *= 1.3;  // the decoded tile goes through shared memory
     const double arithmetic = std::max(mma, decode) + 0.25 * std::min(mma, decode);
-    const double overhead = tiles * (kTileOverheadClocks + k / c.block_k * kStageOverheadClocks + c.block_m * c.block_n / 32.0) / blocks_per_sm;
+    const double overhead =
+        tiles * (kTileOverheadClocks + k / c.block_k * kStageOverheadClocks + c.block_m * c.block_n / 32.0) /
+        blocks_per_sm;
     const double sm_us = (arithmetic + overhead) / sms * unevenness / kClockPerUs;
 
     // Memory: every active expert once from HBM, every tile's operands through L2.
     const double weight_bytes = count.active * double(shape.n) * k * kBytesPerWeight;
     const double row_bytes = double(shape.rows) * double(shape.k + shape.n) * 2;
-    const double in_flight = double(shared_bytes(c)) * blocks_per_sm * std::max(1, c.stages - 1) / c.stages;  // one stage is being read
+    const double in_flight =
+        double(shared_bytes(c)) * blocks_per_sm * std::max(1, c.stages - 1) / c.stages;  // one stage is being read
     const double hbm_us = (weight_bytes + row_bytes) / kHbmBytesPerUs * (1 + kBytesInFlight / 8 / in_flight);
     const double tile_bytes = tiles * k * c.block_n * kBytesPerWeight + count.mma_rows * n_tiles * k * 2;
     const double l2_us = tile_bytes / kL2BytesPerUs;
     const double slowest_sm_us = hbm_us * unevenness / kSmBandwidthShare;
 
     // The longest of them, and a little of the others: they overlap, but not wholly.
-    double us = std::pow(std::pow(sm_us, 4) + std::pow(hbm_us, 4) + std::pow(l2_us, 4) + std::pow(slowest_sm_us, 4), 0.25);
+    double us =
+        std::pow(std::pow(sm_us, 4) + std::pow(hbm_us, 4) + std::pow(l2_us, 4) + std::pow(slowest_sm_us, 4), 0.25);
     us *= 1 + 0.15 / ((c.stages - 1) * std::max(1, c.stages - 1));  // a short pipeline stalls
     // Tiles much larger than the groups take shared memory from the pipeline and registers from the decoder.
     us *= 1 + 0.01 * std::abs(std::log2(c.block_m / std::clamp(1.5 * rows_per_group(shape), 8.0, 256.0)));
     if (c.split_k != 1) {  // partial sums go out and come back
         const double partials = c.split_k == 0 ? std::min(2 * slots, pieces) : pieces;
-        us += kSplitOverheadUs + partials * std::min(double(c.block_m), rows_per_group(shape)) * c.block_n * 8 / kL2BytesPerUs;
+        us += kSplitOverheadUs +
+              partials * std::min(double(c.block_m), rows_per_group(shape)) * c.block_n * 8 / kL2BytesPerUs;
     }
     return us;
 }

@@ -22,7 +22,8 @@ double rows_per_group(const ProblemShape& shape);
 // Microseconds on a Hopper GPU. For configs that check() admits.
 double estimate_us(const KernelConfig& config, const ProblemShape& shape, const DeviceLimits& limits);
 
-// What compiling takes, relative to other configs: a wgmma kernel holds an instance for every multiple of 8 up to block_m.
+// What compiling takes, relative to other configs: a wgmma kernel holds an instance for every multiple of 8 up to
+// block_m.
 double compile_cost(const KernelConfig& config);
 
 // Relative cost on the host: no unit, smaller is better.

@@ -16,13 +16,15 @@ constexpr DeviceCeiling kCeilings[] = {
 }  // namespace
 
 double problem_bytes(const ProblemSize& s) {
-    return double(s.active) * double(s.n) * double(s.k) * (0.5 + 1.0 / kBlockElements) + double(s.rows) * double(s.k + s.n) * 2;
+    return double(s.active) * double(s.n) * double(s.k) * (0.5 + 1.0 / kBlockElements) +
+           double(s.rows) * double(s.k + s.n) * 2;
 }
 
 double problem_flops(const ProblemSize& s) { return 2 * double(s.rows) * double(s.n) * double(s.k); }
 
 std::optional<DeviceCeiling> device_ceiling(std::string_view gpu_name) {
-    const auto* found = std::find_if(std::begin(kCeilings), std::end(kCeilings), [&](const auto& c) { return c.name == gpu_name; });
+    const auto* found =
+        std::find_if(std::begin(kCeilings), std::end(kCeilings), [&](const auto& c) { return c.name == gpu_name; });
     if (found == std::end(kCeilings)) return std::nullopt;
     return *found;
 }

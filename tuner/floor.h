@@ -1,5 +1,5 @@
-// The physical floor of a problem: its bytes over the memory's copy bandwidth, or its flops over the tensor cores' peak,
-// whichever takes longer. Both ceilings are measured ones (copy kernel; cuBLAS 8192^3), known for a few GPUs.
+// The physical floor of a problem: its bytes over the memory's copy bandwidth, or its flops over the tensor cores'
+// peak, whichever takes longer. Both ceilings are measured ones (copy kernel; cuBLAS 8192^3), known for a few GPUs.
 #pragma once
 
 #include <cstdint>

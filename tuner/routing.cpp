@@ -18,7 +18,8 @@ constexpr const char* kRoutings[] = {"uniform", "skewed", "sparse", "one"};
 constexpr std::size_t kMostRotations = 64;
 
 // Each token chooses top_k different experts of the given ones.
-void choose_top_k(std::vector<std::int64_t>& rows, std::vector<std::int64_t> experts, std::int64_t tokens, int top_k, Random& random) {
+void choose_top_k(std::vector<std::int64_t>& rows, std::vector<std::int64_t> experts, std::int64_t tokens, int top_k,
+                  Random& random) {
     const std::int64_t count = std::int64_t(experts.size());
     for (std::int64_t t = 0; t < tokens; ++t)
         for (std::int64_t i = 0; i < top_k; ++i) {  // the head of a shuffle
@@ -27,8 +28,10 @@ void choose_top_k(std::vector<std::int64_t>& rows, std::vector<std::int64_t> exp
         }
 }
 
-void scatter_rows(std::vector<std::int64_t>& rows, const std::vector<std::int64_t>& experts, std::int64_t count, Random& random) {
-    for (std::int64_t r = 0; r < count; ++r) ++rows[std::size_t(experts[std::size_t(random.below(std::int64_t(experts.size())))])];
+void scatter_rows(std::vector<std::int64_t>& rows, const std::vector<std::int64_t>& experts, std::int64_t count,
+                  Random& random) {
+    for (std::int64_t r = 0; r < count; ++r)
+        ++rows[std::size_t(experts[std::size_t(random.below(std::int64_t(experts.size())))])];
 }
 
 }  // namespace
@@ -42,10 +45,12 @@ Routing parse_routing(std::string_view text) {
                 {fmt::format("'{}'", text), fmt::format("one of {}", fmt::join(kRoutings, ", ")), ""});
 }
 
-std::vector<std::int64_t> route(Routing routing, std::int64_t tokens, std::int64_t experts, int top_k, std::uint64_t seed) {
+std::vector<std::int64_t> route(Routing routing, std::int64_t tokens, std::int64_t experts, int top_k,
+                                std::uint64_t seed) {
     if (tokens < 0 || experts < 1 || top_k < 1 || top_k > experts)
         throw Error(ErrorCode::invalid_argument, "tokens cannot be routed",
-                    {fmt::format("{} tokens, top-{} of {} experts", tokens, top_k, experts), "top-k of 1 to the number of experts", ""});
+                    {fmt::format("{} tokens, top-{} of {} experts", tokens, top_k, experts),
+                     "top-k of 1 to the number of experts", ""});
     Random random(seed + std::uint64_t(7919 * tokens + experts));
     std::vector<std::int64_t> rows(std::size_t(experts), 0), all(rows);
     std::iota(all.begin(), all.end(), 0);
@@ -58,7 +63,8 @@ std::vector<std::int64_t> route(Routing routing, std::int64_t tokens, std::int64
             scatter_rows(rows, all, total - total / 2, random);
             break;
         case Routing::sparse: {
-            for (std::size_t i = 0; i < all.size(); ++i) std::swap(all[i], all[i + std::size_t(random.below(experts - std::int64_t(i)))]);
+            for (std::size_t i = 0; i < all.size(); ++i)
+                std::swap(all[i], all[i + std::size_t(random.below(experts - std::int64_t(i)))]);
             all.resize(std::size_t(std::max<std::int64_t>(1, experts / 10)));
             scatter_rows(rows, all, total, random);
             break;
@@ -71,7 +77,8 @@ std::vector<std::int64_t> route(Routing routing, std::int64_t tokens, std::int64
 std::vector<std::int64_t> route_to_active(std::int64_t tokens, std::int64_t experts, int top_k, std::int64_t active) {
     constexpr std::uint64_t kTries = 5000;
     for (std::uint64_t seed = kRoutingSeed; seed < kRoutingSeed + kTries; ++seed)
-        if (auto rows = route(Routing::uniform, tokens, experts, top_k, seed); active_experts(rows) == active) return rows;
+        if (auto rows = route(Routing::uniform, tokens, experts, top_k, seed); active_experts(rows) == active)
+            return rows;
     return route(Routing::uniform, tokens, experts, top_k);
 }
 
@@ -79,8 +86,8 @@ std::int64_t active_experts(const std::vector<std::int64_t>& rows_of_expert) {
     return std::int64_t(rows_of_expert.size()) - std::count(rows_of_expert.begin(), rows_of_expert.end(), 0);
 }
 
-RotationPlan plan_rotations(const std::vector<std::int64_t>& rows_of_expert, std::int64_t expert_bytes, std::int64_t cold_bytes,
-                            int most_copies) {
+RotationPlan plan_rotations(const std::vector<std::int64_t>& rows_of_expert, std::int64_t expert_bytes,
+                            std::int64_t cold_bytes, int most_copies) {
     RotationPlan plan;
     const std::int64_t experts = std::int64_t(rows_of_expert.size());
     std::vector<std::int64_t> sizes;  // of the active experts

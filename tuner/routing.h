@@ -20,10 +20,11 @@ const char* to_string(Routing routing);
 Routing parse_routing(std::string_view text);  // throws Error invalid_argument naming the values there are
 
 // Rows of each expert; they add up to tokens * top_k. The same arguments give the same rows.
-std::vector<std::int64_t> route(Routing routing, std::int64_t tokens, std::int64_t experts, int top_k, std::uint64_t seed = kRoutingSeed);
+std::vector<std::int64_t> route(Routing routing, std::int64_t tokens, std::int64_t experts, int top_k,
+                                std::uint64_t seed = kRoutingSeed);
 
-// Uniform routing in which so many experts get a row: what it takes to compare with figures of another generator, whose bytes were
-// those of its own active experts. Where no seed of a few thousand gives that number, the first seed's rows.
+// Uniform routing in which so many experts get a row: what it takes to compare with figures of another generator, whose
+// bytes were those of its own active experts. Where no seed of a few thousand gives that number, the first seed's rows.
 std::vector<std::int64_t> route_to_active(std::int64_t tokens, std::int64_t experts, int top_k, std::int64_t active);
 std::int64_t active_experts(const std::vector<std::int64_t>& rows_of_expert);
 
@@ -38,9 +39,9 @@ struct RotationPlan {
     std::int64_t active = 0;  // experts that got a row
     std::int64_t rows = 0;
 };
-// Rotations over disjoint experts, then over copies of the weights, until more than cold_bytes lie between two uses of the
-// same byte. cold_bytes = 0: one rotation. Never more copies than most_copies.
-RotationPlan plan_rotations(const std::vector<std::int64_t>& rows_of_expert, std::int64_t expert_bytes, std::int64_t cold_bytes,
-                            int most_copies);
+// Rotations over disjoint experts, then over copies of the weights, until more than cold_bytes lie between two uses of
+// the same byte. cold_bytes = 0: one rotation. Never more copies than most_copies.
+RotationPlan plan_rotations(const std::vector<std::int64_t>& rows_of_expert, std::int64_t expert_bytes,
+                            std::int64_t cold_bytes, int most_copies);
 
 }  // namespace mxfp4

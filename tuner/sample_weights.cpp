@@ -43,8 +43,8 @@ CheckpointView SampleWeights::checkpoint() const {
     return {.blocks = blocks.data(), .scales = scales.data(), .experts = distinct, .n = info.n, .k = info.k};
 }
 
-SampleWeights random_weights(std::int64_t experts, std::int64_t n, std::int64_t k, const PackOptions& options, ScaleClass scale_class,
-                             std::uint64_t seed) {
+SampleWeights random_weights(std::int64_t experts, std::int64_t n, std::int64_t k, const PackOptions& options,
+                             ScaleClass scale_class, std::uint64_t seed) {
     SampleWeights w = make_sample(experts, n, k);
     Random random(seed);
     fill_random(w.blocks, random);
@@ -91,7 +91,8 @@ PackedWeights replicate(const SampleWeights& sample) {
         }
         return all;
     };
-    return {sample.info, repeat(sample.packed.values), repeat(sample.packed.scales), repeat(sample.packed.expert_scale)};
+    return {sample.info, repeat(sample.packed.values), repeat(sample.packed.scales),
+            repeat(sample.packed.expert_scale)};
 }
 
 }  // namespace mxfp4

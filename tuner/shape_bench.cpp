@@ -6,8 +6,12 @@
 
 namespace mxfp4 {
 
-ShapeBench::ShapeBench(BenchMemory& memory, const DeviceSample& weights, const BenchProblem& problem, const ProblemShape& shape)
-    : memory_(memory), weights_(weights), problem_(problem), shape_(shape),
+ShapeBench::ShapeBench(BenchMemory& memory, const DeviceSample& weights, const BenchProblem& problem,
+                       const ProblemShape& shape)
+    : memory_(memory),
+      weights_(weights),
+      problem_(problem),
+      shape_(shape),
       // The last rotation: its experts are others than the first ones, and it may lie on another copy.
       expected_(expect(weights.sample(), problem, problem.rotations() - 1)) {}
 

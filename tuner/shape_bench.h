@@ -1,5 +1,5 @@
-// Measures configs on one problem. measure() is the one place where a config's text becomes a Measurement, so that it can move
-// into a process of its own.
+// Measures configs on one problem. measure() is the one place where a config's text becomes a Measurement, so that it
+// can move into a process of its own.
 #pragma once
 
 #include <map>
@@ -16,7 +16,8 @@ namespace mxfp4 {
 class ShapeBench {
   public:
     // shape: what the config must serve, for the size of its scratch.
-    ShapeBench(BenchMemory& memory, const DeviceSample& weights, const BenchProblem& problem, const ProblemShape& shape);
+    ShapeBench(BenchMemory& memory, const DeviceSample& weights, const BenchProblem& problem,
+               const ProblemShape& shape);
 
     const Expectation& expected() const { return expected_; }
 

@@ -43,7 +43,8 @@ class Tuning {
     TuneResult tune(std::size_t i) {
         const Plan& plan = plans_[i];
         const WeightsInfo& info = requests_[i].weights->info;
-        RotationPlan rotations = plan_rotations(plan.rows_of_expert, requests_[i].weights->expert_bytes(), cold_bytes(), kMostCopies);
+        RotationPlan rotations =
+            plan_rotations(plan.rows_of_expert, requests_[i].weights->expert_bytes(), cold_bytes(), kMostCopies);
         use_weights(*requests_[i].weights, rotations.copies);
         const BenchProblem problem(memory_, info, std::move(rotations));
         ShapeBench bench(memory_, *weights_, problem, plan.shape);
@@ -92,8 +93,15 @@ class Tuning {
                       .rows = std::max(request.bucket_rows, request.tokens * request.top_k),
                       .x_aligned = info.k % 8 == 0, .y_aligned = info.n % 8 == 0};
         plan.fallback = backend_.default_config(info.format, plan.shape);
-        plan.candidates = enumerate_candidates(info.format, plan.shape, backend_.limits(), backend_.device().kind, options_.candidates);
-        std::erase(plan.candidates.configs, plan.fallback);
+        plan.candidates = enumerate_candidates(info.format, plan.shape, backend_.limits(), backend_.device().kind,
+                                               options_.candidates);
+        std::vector<KernelConfig>& configs = plan.candidates.configs;
+        for (const KernelConfig& config : request.also) {
+            if (check(config, info.format, plan.shape, backend_.limits()) != Reject::none) continue;
+            std::erase(configs, config);
+            configs.insert(configs.begin(), config);
+        }
+        std::erase(configs, plan.fallback);
         return plan;
     }
 
@@ -105,8 +113,8 @@ class Tuning {
         weights_ = std::make_unique<DeviceSample>(backend_, sample, copies);
     }
 
-    // The default, and as many candidates as the budget lets compile, best first. Where all of them cannot, every request
-    // gives up the same share of its own.
+    // The default, and as many candidates as the budget lets compile, best first. Where all of them cannot, every
+    // request gives up the same share of its own.
     std::vector<KernelConfig> wait_for_kernels(std::size_t i) {
         const std::vector<KernelConfig>& all = plans_[i].candidates.configs;
         pool_->wait(plans_[i].fallback, format(i));
@@ -136,8 +144,9 @@ class Tuning {
         std::vector<std::size_t> order;
         for (std::size_t m = 1; m < measurements.size(); ++m)
             if (measurements[m].usable()) order.push_back(m);
-        std::stable_sort(order.begin(), order.end(),
-                         [&](std::size_t a, std::size_t b) { return measurements[a].timing.us < measurements[b].timing.us; });
+        std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+            return measurements[a].timing.us < measurements[b].timing.us;
+        });
         if (!order.empty()) {
             const double best = measurements[order.front()].timing.us;
             std::erase_if(order, [&](std::size_t m) { return measurements[m].timing.us > kFinalistSlack * best; });

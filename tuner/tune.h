@@ -22,11 +22,13 @@ struct TuneRequest {
     std::int64_t tokens = 0;
     int top_k = 4;                 // experts of a token
     std::int64_t bucket_rows = 0;  // the most rows that the winner will serve; at least tokens * top_k
+    std::vector<KernelConfig> also = {};  // tried first, for example winners of an older kernel text
 };
 
 struct TuneOptions {
     Routing routing = Routing::uniform;
-    double budget_s = 60;  // for all requests together. It sheds candidates, never requests: each gets at least its default
+    double budget_s =
+        60;  // for all requests together. It sheds candidates, never requests: each gets at least its default
     int compile_threads = 0;  // 0: all cores
     int candidates = kMostCandidates;  // of a request
     // Called as requests come up and candidates are through; from the calling thread.
@@ -51,7 +53,8 @@ inline constexpr double kTie = 0.01;
 void tune(Backend& backend, std::span<const TuneRequest> requests, const TuneOptions& options,
           const std::function<void(const TuneResult&)>& publish);
 
-// The winner among measurements, the default being the first: the fastest usable one, or the default on a tie. -1: none.
+// The winner among measurements, the default being the first: the fastest usable one, or the default on a tie. -1:
+// none.
 int rank(std::span<const Measurement> measurements);
 
 }  // namespace mxfp4

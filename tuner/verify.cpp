@@ -61,7 +61,8 @@ Expectation expect(const SampleWeights& weights, const BenchProblem& problem, in
     const auto rows = rows_to_sample(problem.plan().rotations[std::size_t(rotation)].expert_offsets, random);
     if (rows.empty()) return expected;
     const std::int64_t n = problem.n();
-    const std::int64_t columns = std::min(n, std::max<std::int64_t>(kLeastColumns, ceil_div(std::int64_t(least_samples), std::int64_t(rows.size()))));
+    const std::int64_t columns = std::min(
+        n, std::max<std::int64_t>(kLeastColumns, ceil_div(std::int64_t(least_samples), std::int64_t(rows.size()))));
 
     // The reference sees the sampled rows alone, each a group of its own.
     std::vector<std::uint16_t> x;
@@ -75,7 +76,10 @@ Expectation expect(const SampleWeights& weights, const BenchProblem& problem, in
         offsets.push_back(std::int32_t(at + 1));
         for (std::int64_t i = 0; i < columns; ++i) {
             const std::int64_t last = std::max<std::int64_t>(0, n - 64);
-            const std::int64_t column = columns == n ? i : i == 0 ? n - 1 : i == 1 ? last + random.below(n - last) : random.below(n);
+            const std::int64_t column = columns == n ? i
+                                        : i == 0     ? n - 1
+                                        : i == 1     ? last + random.below(n - last)
+                                                     : random.below(n);
             compact.push_back({at, column});
             expected.samples.push_back({r.row, column});
         }
@@ -96,18 +100,20 @@ Agreement compare(const Expectation& expected, const std::vector<float>& got) {
         const double want = expected.values[i], error = std::abs(got[i] - want);
         // Written so that a NaN fails.
         if (!(error <= kMostElementError * (expected.rms + std::abs(want))) && agreement.rejected.empty())
-            agreement.rejected = fmt::format("wrong result: y[{}, {}] is {}, the reference says {}", expected.samples[i].row,
-                                             expected.samples[i].n, got[i], want);
+            agreement.rejected = fmt::format("wrong result: y[{}, {}] is {}, the reference says {}",
+                                             expected.samples[i].row, expected.samples[i].n, got[i], want);
         difference += error * error;
         norm += want * want;
     }
     agreement.relative_error = difference == 0 ? 0 : std::sqrt(difference / norm);
     if (agreement.rejected.empty() && !(agreement.relative_error <= kMostRelativeError))
-        agreement.rejected = fmt::format("wrong result: relative error {:.2e}, at most {:.1e}", agreement.relative_error, kMostRelativeError);
+        agreement.rejected = fmt::format("wrong result: relative error {:.2e}, at most {:.1e}",
+                                         agreement.relative_error, kMostRelativeError);
     return agreement;
 }
 
-Agreement verify_samples(Backend& backend, const BenchProblem& problem, const Expectation& expected, const Launch& launch) {
+Agreement verify_samples(Backend& backend, const BenchProblem& problem, const Expectation& expected,
+                         const Launch& launch) {
     problem.poison_y();
     launch(expected.rotation);
     backend.synchronize();
@@ -125,7 +131,8 @@ std::string verify_whole(Backend& backend, const BenchProblem& problem, int rota
             const std::int64_t bytes = std::min(kChunkBytes, problem.y_bytes() - at);
             chunk.resize(std::size_t(bytes / 2));
             backend.copy_out(chunk.data(), static_cast<const std::uint8_t*>(problem.y()) + at, std::size_t(bytes));
-            const std::size_t hash = std::hash<std::string_view>{}({reinterpret_cast<const char*>(chunk.data()), std::size_t(bytes)});
+            const std::size_t hash =
+                std::hash<std::string_view>{}({reinterpret_cast<const char*>(chunk.data()), std::size_t(bytes)});
             if (run == 1) {
                 if (hash != hashes[std::size_t(i)]) return "a second launch gives other bits";
                 continue;

@@ -1,4 +1,5 @@
-// Does a kernel compute the right thing? Sampled outputs against the reference; every output written; the same bits twice.
+// Does a kernel compute the right thing? Sampled outputs against the reference; every output written; the same bits
+// twice.
 #pragma once
 
 #include <functional>
@@ -20,7 +21,8 @@ struct Expectation {
     std::vector<float> values;
     double rms = 0;
 };
-Expectation expect(const SampleWeights& weights, const BenchProblem& problem, int rotation, std::size_t least_samples = 512);
+Expectation expect(const SampleWeights& weights, const BenchProblem& problem, int rotation,
+                   std::size_t least_samples = 512);
 
 struct Agreement {
     double relative_error = 0;
@@ -30,9 +32,11 @@ Agreement compare(const Expectation& expected, const std::vector<float>& got);
 
 // Launches once on the expectation's rotation, into poisoned memory, and compares.
 using Launch = std::function<void(int rotation)>;
-Agreement verify_samples(Backend& backend, const BenchProblem& problem, const Expectation& expected, const Launch& launch);
+Agreement verify_samples(Backend& backend, const BenchProblem& problem, const Expectation& expected,
+                         const Launch& launch);
 
-// Launches twice into poisoned memory: an output that was not written, a NaN or a bit that changed is named. Empty: fine.
+// Launches twice into poisoned memory: an output that was not written, a NaN or a bit that changed is named. Empty:
+// fine.
 std::string verify_whole(Backend& backend, const BenchProblem& problem, int rotation, const Launch& launch);
 
 }  // namespace mxfp4

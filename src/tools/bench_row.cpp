@@ -14,7 +14,9 @@ nlohmann::json number(std::optional<double> value) {
     return rounded(*value, *value < 100 ? 1e3 : 1e2);
 }
 
-std::string percent(std::optional<double> fraction) { return fraction ? fmt::format("{:.0f} %", 100 * *fraction) : "-"; }
+std::string percent(std::optional<double> fraction) {
+    return fraction ? fmt::format("{:.0f} %", 100 * *fraction) : "-";
+}
 
 // Of a long P the last component: what stands before it is the same for all weights of that size.
 std::string short_name(const std::string& mlp) {
@@ -48,14 +50,15 @@ nlohmann::json to_json(const BenchRow& row) {
 }
 
 std::string table_head() {
-    return fmt::format("{:<16} {:<16} {:>6} {:>6} {:>6} {:>10} {:>10} {:>10} {:>6} {:>7} {:>7}  {}", "model", "mlp", "tokens", "rows",
-                       "active", "us", "p10", "p90", "floor", "TFLOP/s", "GB/s", "config");
+    return fmt::format("{:<16} {:<16} {:>6} {:>6} {:>6} {:>10} {:>10} {:>10} {:>6} {:>7} {:>7}  {}", "model", "mlp",
+                       "tokens", "rows", "active", "us", "p10", "p90", "floor", "TFLOP/s", "GB/s", "config");
 }
 
 std::string table_line(const BenchRow& row) {
-    std::string line = fmt::format("{:<16} {:<16} {:>6} {:>6} {:>6} {:>10.2f} {:>10.2f} {:>10.2f} {:>6} {:>7.1f} {:>7.0f}  {} ({})",
-                                   row.model, short_name(row.mlp), row.tokens, row.size.rows, row.size.active, row.us, row.us_p10, row.us_p90,
-                                   percent(row.fraction_of_floor()), row.tflops(), row.gbytes_per_second(), row.config, row.how);
+    std::string line = fmt::format(
+        "{:<16} {:<16} {:>6} {:>6} {:>6} {:>10.2f} {:>10.2f} {:>10.2f} {:>6} {:>7.1f} {:>7.0f}  {} ({})", row.model,
+        short_name(row.mlp), row.tokens, row.size.rows, row.size.active, row.us, row.us_p10, row.us_p90,
+        percent(row.fraction_of_floor()), row.tflops(), row.gbytes_per_second(), row.config, row.how);
     if (row.us_default) line += fmt::format(", default {:.2f} us", *row.us_default);
     if (row.naive_us) line += fmt::format(", naive {:.1f} us ({:.1f}x)", *row.naive_us, *row.naive_us / row.us);
     if (row.cublas_us) line += fmt::format(", cublas {:.1f} us ({:.2f}x)", *row.cublas_us, *row.cublas_us / row.us);

@@ -44,18 +44,22 @@ std::string escaped(const std::string& text) {
     return out;
 }
 
-std::string label(double x, double y, const std::string& text, const char* anchor, int size = 12, const char* more = "") {
-    return fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" font-size=\"{}\" text-anchor=\"{}\" {}>{}</text>\n", x, y, size, anchor, more, escaped(text));
+std::string label(double x, double y, const std::string& text, const char* anchor, int size = 12,
+                  const char* more = "") {
+    return fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" font-size=\"{}\" text-anchor=\"{}\" {}>{}</text>\n", x, y, size,
+                       anchor, more, escaped(text));
 }
 
 std::string stroke(double x1, double y1, double x2, double y2, const char* colour) {
-    return fmt::format("<line x1=\"{:.1f}\" y1=\"{:.1f}\" x2=\"{:.1f}\" y2=\"{:.1f}\" stroke=\"{}\"/>\n", x1, y1, x2, y2, colour);
+    return fmt::format("<line x1=\"{:.1f}\" y1=\"{:.1f}\" x2=\"{:.1f}\" y2=\"{:.1f}\" stroke=\"{}\"/>\n", x1, y1, x2,
+                       y2, colour);
 }
 
 // One coordinate system. x is always logarithmic.
 class Panel {
   public:
-    Panel(double left, double top, std::vector<Line> lines, bool log_y) : left_(left), top_(top), lines_(std::move(lines)), log_y_(log_y) {
+    Panel(double left, double top, std::vector<Line> lines, bool log_y)
+        : left_(left), top_(top), lines_(std::move(lines)), log_y_(log_y) {
         x_min_ = y_min_ = 1e300;
         x_max_ = y_max_ = 0;
         for (const Line& line : lines_)
@@ -88,24 +92,30 @@ class Panel {
         out += label(left_ + kPanelWidth / 2, top_ + kPanelHeight + 35, "tokens", "middle");
         for (double tick : y_ticks()) {
             out += stroke(left_, y(tick), left_ + kPanelWidth, y(tick), "#dddddd");
-            out += label(left_ - 8, y(tick) + 4, log_y_ ? fmt::format("{:g}", tick) : fmt::format("{:.0f} %", 100 * tick), "end", 11);
+            out += label(left_ - 8, y(tick) + 4,
+                         log_y_ ? fmt::format("{:g}", tick) : fmt::format("{:.0f} %", 100 * tick), "end", 11);
         }
         for (const Line& line : lines_) {
             std::string points;
             for (const Point& p : line.points) points += fmt::format("{:.1f},{:.1f} ", x(p.x), y(p.y));
-            out += fmt::format("<polyline points=\"{}\" fill=\"none\" stroke=\"{}\" stroke-width=\"{}\"/>\n", points, line.colour, line.width);
+            out += fmt::format("<polyline points=\"{}\" fill=\"none\" stroke=\"{}\" stroke-width=\"{}\"/>\n", points,
+                               line.colour, line.width);
             for (const Point& p : line.points)
-                out += fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"{}\" fill=\"{}\"><title>{} at {:.0f}: {:.4g}</title></circle>\n", x(p.x),
-                                   y(p.y), line.width, line.colour, escaped(line.name), p.x, p.y);
+                out += fmt::format(
+                    "<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"{}\" fill=\"{}\"><title>{} at {:.0f}: "
+                    "{:.4g}</title></circle>\n",
+                    x(p.x), y(p.y), line.width, line.colour, escaped(line.name), p.x, p.y);
         }
-        return out + fmt::format("<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" fill=\"none\" stroke=\"#888888\"/>\n", left_, top_, kPanelWidth,
-                                 kPanelHeight);
+        return out +
+               fmt::format("<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" fill=\"none\" stroke=\"#888888\"/>\n",
+                           left_, top_, kPanelWidth, kPanelHeight);
     }
 
   private:
     double x(double value) const { return left_ + kPanelWidth * std::log(value / x_min_) / std::log(x_max_ / x_min_); }
     double y(double value) const {
-        const double share = log_y_ ? std::log(value / y_min_) / std::log(y_max_ / y_min_) : (value - y_min_) / (y_max_ - y_min_);
+        const double share =
+            log_y_ ? std::log(value / y_min_) / std::log(y_max_ / y_min_) : (value - y_min_) / (y_max_ - y_min_);
         return top_ + kPanelHeight * (1 - share);
     }
     std::vector<double> y_ticks() const {
@@ -135,7 +145,8 @@ std::vector<Line> lines_of(std::span<const BenchRow> rows, std::span<const Peer>
         if (!line.points.empty()) lines.push_back(std::move(line));
     }
     Line ours{"mxfp4", kOurs, 3, {}};
-    for (const BenchRow& row : rows) ours.points.push_back({double(row.tokens), value(row.us, row.floor().value_or(0))});
+    for (const BenchRow& row : rows)
+        ours.points.push_back({double(row.tokens), value(row.us, row.floor().value_or(0))});
     lines.push_back(std::move(ours));
     return lines;
 }
@@ -150,12 +161,15 @@ std::string chart_svg(std::span<const BenchRow> rows, std::span<const Peer> peer
         if (found == weights.end()) found = weights.insert(weights.end(), {name, {}});
         found->second.push_back(row);
     }
-    const bool floors = std::any_of(rows.begin(), rows.end(), [](const BenchRow& row) { return row.floor().has_value(); });
+    const bool floors =
+        std::any_of(rows.begin(), rows.end(), [](const BenchRow& row) { return row.floor().has_value(); });
     const double width = kLeft + kPanelWidth * (floors ? 2 : 1) + (floors ? kGapX : 0) + kRight;
     const double height = kTop + double(weights.size()) * (kPanelHeight + kGapY) - kGapY + kBottom;
-    std::string svg = fmt::format("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {0:.0f} {1:.0f}\" width=\"{0:.0f}\" height=\"{1:.0f}\" "
-                                  "font-family=\"sans-serif\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n",
-                                  width, height);
+    std::string svg = fmt::format(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {0:.0f} {1:.0f}\" width=\"{0:.0f}\" "
+        "height=\"{1:.0f}\" "
+        "font-family=\"sans-serif\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n",
+        width, height);
     svg += label(kLeft, 22, title, "start", 15, "font-weight=\"bold\"");
 
     double legend = kLeft;
@@ -171,14 +185,16 @@ std::string chart_svg(std::span<const BenchRow> rows, std::span<const Peer> peer
         for (const Line& line : us) {
             if (std::find(shown.begin(), shown.end(), line.name) != shown.end()) continue;
             shown.push_back(line.name);
-            svg += fmt::format("<line x1=\"{0}\" y1=\"38\" x2=\"{1}\" y2=\"38\" stroke=\"{2}\" stroke-width=\"{3}\"/>\n", legend, legend + 24,
-                               line.colour, line.width);
+            svg +=
+                fmt::format("<line x1=\"{0}\" y1=\"38\" x2=\"{1}\" y2=\"38\" stroke=\"{2}\" stroke-width=\"{3}\"/>\n",
+                            legend, legend + 24, line.colour, line.width);
             svg += label(legend + 30, 42, line.name, "start");
             legend += 140;
         }
         svg += Panel(kLeft, top, us, true).svg(name + ": microseconds");
         if (floors)
-            svg += Panel(kLeft + kPanelWidth + kGapX, top, lines_of(own, peers, [](double us, double floor) { return floor / us; }), false)
+            svg += Panel(kLeft + kPanelWidth + kGapX, top,
+                         lines_of(own, peers, [](double us, double floor) { return floor / us; }), false)
                        .svg(name + ": fraction of the floor");
         top += kPanelHeight + kGapY;
     }

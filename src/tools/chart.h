@@ -1,5 +1,5 @@
-// An SVG chart of a benchmark: microseconds and fraction of the floor over tokens, one pair of panels for each weight, the peers as
-// thinner lines.
+// An SVG chart of a benchmark: microseconds and fraction of the floor over tokens, one pair of panels for each weight,
+// the peers as thinner lines.
 #pragma once
 
 #include <span>

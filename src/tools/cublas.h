@@ -1,4 +1,5 @@
-// A dense BF16 matmul by cuBLAS, opened at run time: what the same flops take where weights are not packed and rows not grouped.
+// A dense BF16 matmul by cuBLAS, opened at run time: what the same flops take where weights are not packed and rows not
+// grouped.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +19,8 @@ class Cublas {
     Cublas& operator=(const Cublas&) = delete;
 
     // y [rows, n] = x [rows, k] · w [n, k]ᵀ, all bf16 and contiguous.
-    void matmul(const void* x, const void* w, void* y, std::int64_t rows, std::int64_t n, std::int64_t k, Stream stream);
+    void matmul(const void* x, const void* w, void* y, std::int64_t rows, std::int64_t n, std::int64_t k,
+                Stream stream);
 
   private:
     struct Library;

@@ -23,7 +23,8 @@ namespace mxfp4 {
 namespace {
 
 constexpr TimingOptions kTiming = {.repeats = 11, .replay_us = 20000};
-constexpr TimingOptions kNaiveTiming = {.repeats = 3, .replay_us = 5000};  // it is slow, and nobody asks for its third digit
+constexpr TimingOptions kNaiveTiming = {.repeats = 3,
+                                        .replay_us = 5000};  // it is slow, and nobody asks for its third digit
 constexpr int kMostCopies = 8;
 constexpr int kGraphsOfATiming = 4;
 
@@ -53,7 +54,12 @@ void write_text(const std::filesystem::path& path, const std::string& text) {
 class TargetBench {
   public:
     TargetBench(Backend& backend, Dispatcher& dispatcher, BenchMemory& memory, const Target& target)
-        : backend_(backend), dispatcher_(dispatcher), memory_(memory), target_(target), sample_(target.sample()), all_(replicate(sample_)) {}
+        : backend_(backend),
+          dispatcher_(dispatcher),
+          memory_(memory),
+          target_(target),
+          sample_(target.sample()),
+          all_(replicate(sample_)) {}
 
     const SampleWeights& sample() const { return sample_; }
 
@@ -65,8 +71,11 @@ class TargetBench {
     // The call that users make.
     RunInfo run(const BenchProblem& problem, int rotation, Stream stream) const {
         const Weights& weights = weights_[std::size_t(problem.plan().rotations[std::size_t(rotation)].copy)];
-        return dispatcher_.run({.x = problem.x(), .weights = weights, .expert_offsets = problem.expert_offsets(rotation),
-                                .rows = problem.rows(), .y = problem.y()},
+        return dispatcher_.run({.x = problem.x(),
+                                .weights = weights,
+                                .expert_offsets = problem.expert_offsets(rotation),
+                                .rows = problem.rows(),
+                                .y = problem.y()},
                                stream);
     }
 
@@ -83,8 +92,9 @@ class TargetBench {
         KernelConfig config;
         config.layout = sample_.info.format.layout;
         const KernelPtr kernel = backend_.load(config, sample_.info.format);
-        const TimedWork work{[&](int rotation, Stream stream) { kernel->launch(problem.arguments(*naive_weights_, rotation), stream); },
-                             problem.rotations()};
+        const TimedWork work{
+            [&](int rotation, Stream stream) { kernel->launch(problem.arguments(*naive_weights_, rotation), stream); },
+            problem.rotations()};
         work.launch(0, nullptr);
         backend_.synchronize();
         return backend_.time({&work, 1}, kNaiveTiming).front().us;
@@ -117,11 +127,15 @@ class TargetBench {
 class BenchTool {
   public:
     BenchTool(Tool& tool, DeviceArguments& device, const Options& options)
-        : tool_(tool), options_(options), backend_(make_backend(device.device(), device.backend_options())), memory_(*backend_),
+        : tool_(tool),
+          options_(options),
+          backend_(make_backend(device.device(), device.backend_options())),
+          memory_(*backend_),
           dispatcher_(device.dispatcher_options()),
           peers_(parse_peers(options.peers.empty() ? std::string(embedded_peers()) : read_text(options.peers))) {
         if (options.against.contains("cublas")) open_cublas();
-        if (options.against.contains("naive") && !on_gpu()) tool_.warn("--against naive: the naive kernel is one of the GPU's");
+        if (options.against.contains("naive") && !on_gpu())
+            tool_.warn("--against naive: the naive kernel is one of the GPU's");
         if (!options.out.empty()) std::filesystem::create_directories(options.out);
     }
 
@@ -158,6 +172,7 @@ class BenchTool {
         row.mlp = target.mlp;
         row.layout = to_string(target.info.format.layout);
         row.tokens = tokens;
+        row.size.rows = tokens * options_.selection.top_k_of(target);
         const BenchProblem problem(memory_, target.info, bench.plan(rows_of_expert(target, row)));
         bench.prepare(problem);
         row.size = {problem.plan().active, problem.rows(), problem.n(), problem.k()};
@@ -169,7 +184,8 @@ class BenchTool {
         if (cublas_) {
             const void* dense = bench.dense_weights();
             work.push_back({[&, dense](int, Stream stream) {
-                                cublas_->matmul(problem.x(), dense, problem.y(), problem.rows(), problem.n(), problem.k(), stream);
+                                cublas_->matmul(problem.x(), dense, problem.y(), problem.rows(), problem.n(),
+                                                problem.k(), stream);
                             },
                             1});
             work.back().launch(0, nullptr);
@@ -215,7 +231,9 @@ class BenchTool {
     }
 
     nlohmann::json head() const {
-        const auto text = [](const std::string& value) { return value.empty() ? nlohmann::json() : nlohmann::json(value); };
+        const auto text = [](const std::string& value) {
+            return value.empty() ? nlohmann::json() : nlohmann::json(value);
+        };
         constexpr std::string_view kNvrtc = "nvrtc ";
         const std::string compiler = backend_->compiler_build();
         const std::string nvrtc = compiler.starts_with(kNvrtc) ? compiler.substr(kNvrtc.size()) : "";
@@ -231,9 +249,11 @@ class BenchTool {
 
     void summarise_all() {
         // The peers' figures are of uniform routing.
-        const std::span<const Peer> peers = options_.routing == Routing::uniform ? std::span<const Peer>(peers_) : std::span<const Peer>();
+        const std::span<const Peer> peers =
+            options_.routing == Routing::uniform ? std::span<const Peer>(peers_) : std::span<const Peer>();
         const std::vector<BandSummary> bands = summarise(rows_, peers);
-        const bool known = std::any_of(bands.begin(), bands.end(), [](const BandSummary& band) { return band.fraction.has_value(); });
+        const bool known =
+            std::any_of(bands.begin(), bands.end(), [](const BandSummary& band) { return band.fraction.has_value(); });
         if (!tool_.json() && known) tool_.print("\nGeometric means\n" + to_text(bands));
         if (options_.out.empty()) return;
         nlohmann::json results = head();
@@ -247,7 +267,8 @@ class BenchTool {
         for (const BandSummary& band : bands) results["summary"].push_back(to_json(band));
         write_text(options_.out / "results.json", results.dump(1) + "\n");
         write_text(options_.out / "table.txt", known ? table + "\n" + to_text(bands) : table);
-        const std::string title = fmt::format("mxfp4 on {}, {} routing", backend_->identity().name, to_string(options_.routing));
+        const std::string title =
+            fmt::format("mxfp4 on {}, {} routing", backend_->identity().name, to_string(options_.routing));
         write_text(options_.out / "chart.svg", chart_svg(rows_, peers, title));
         tool_.say(fmt::format("results.json, table.txt and chart.svg are in {}", options_.out.string()));
     }
@@ -265,7 +286,8 @@ class BenchTool {
 
 std::set<std::string> parse_against(const std::vector<std::string>& names) {
     for (const std::string& name : names)
-        if (name != "naive" && name != "cublas") throw UsageError("--against", {fmt::format("'{}'", name), "naive or cublas", ""});
+        if (name != "naive" && name != "cublas")
+            throw UsageError("--against", {fmt::format("'{}'", name), "naive or cublas", ""});
     return {names.begin(), names.end()};
 }
 
@@ -274,18 +296,25 @@ std::set<std::string> parse_against(const std::vector<std::string>& names) {
 
 int main(int argc, char** argv) {
     using namespace mxfp4;
-    Tool tool("mxfp4-bench", "Times the grouped matmul as users get it: the dispatcher's choice, cold weights, no launch cost.");
+    Tool tool("mxfp4-bench",
+              "Times the grouped matmul as users get it: the dispatcher's choice, cold weights, no launch cost.");
     SelectionArguments selection(tool);
     DeviceArguments device(tool);
     Options options;
     std::string routing = "uniform";
     std::vector<std::string> against;
     tool.app().add_flag("--check", options.check, "Compare with the reference; a wrong result is exit code 1");
-    tool.app().add_option("--against", against, "naive, cublas: time these too")->delimiter(',')->allow_extra_args(false);
-    tool.app().add_option("--routing", routing, "uniform, skewed (one expert takes half of the rows), sparse (9 of 10 experts empty) or one")
+    tool.app()
+        .add_option("--against", against, "naive, cublas: time these too")
+        ->delimiter(',')
+        ->allow_extra_args(false);
+    tool.app()
+        .add_option("--routing", routing,
+                    "uniform, skewed (one expert takes half of the rows), sparse (9 of 10 experts empty) or one")
         ->capture_default_str();
     tool.app().add_option("--out", options.out, "Folder for results.json, table.txt and chart.svg");
-    tool.app().add_option("--peers", options.peers, "Figures of other libraries, like bench/peers.json (default: built in)");
+    tool.app().add_option("--peers", options.peers,
+                          "Figures of other libraries, like bench/peers.json (default: built in)");
     tool.app().add_option("--commit", options.commit, "What to write into results.json as the commit");
     return tool.run(argc, argv, [&] {
         options.selection = selection.read();

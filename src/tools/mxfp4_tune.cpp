@@ -52,7 +52,8 @@ class TuneTool {
         std::vector<Wanted> all;
         for (const Target& target : selection_.targets) {
             std::map<std::int64_t, std::int64_t> tokens_of_bucket;
-            for (std::int64_t tokens : selection_.tokens) tokens_of_bucket[rows_bucket(tokens * selection_.top_k_of(target))] = tokens;
+            for (std::int64_t tokens : selection_.tokens)
+                tokens_of_bucket[rows_bucket(tokens * selection_.top_k_of(target))] = tokens;
             for (const auto& [bucket, tokens] : tokens_of_bucket) {
                 const WeightsInfo& info = target.info;
                 const ProblemShape shape = {.experts = info.experts, .n = info.n, .k = info.k, .rows = bucket,
@@ -72,6 +73,15 @@ class TuneTool {
         return std::nullopt;
     }
 
+    // What won here before, of whatever kernel text.
+    std::vector<KernelConfig> former_winners(const Key& key) const {
+        std::vector<KernelConfig> configs;
+        for (const Winner& winner : cache_.all())
+            if (same_problem(winner.key, key) && winner.status == WinnerStatus::ok)
+                configs.push_back(parse_config(winner.config));
+        return configs;
+    }
+
     BenchRow row_of(const Wanted& wanted, std::int64_t active) const {
         BenchRow row;
         row.gpu = backend_->identity().name;
@@ -85,7 +95,8 @@ class TuneTool {
     }
 
     void reuse(const Wanted& wanted, const Winner& winner) {
-        const auto rows = route(Routing::uniform, wanted.tokens, wanted.target->info.experts, selection_.top_k_of(*wanted.target));
+        const auto rows =
+            route(Routing::uniform, wanted.tokens, wanted.target->info.experts, selection_.top_k_of(*wanted.target));
         BenchRow row = row_of(wanted, active_experts(rows));
         row.us = winner.us;
         row.us_p10 = winner.us_p10;
@@ -94,7 +105,8 @@ class TuneTool {
         row.config = winner.config;
         ++reused_;
         if (winner.status == WinnerStatus::blocked)
-            tool_.warn(fmt::format("{} {} tokens: its winner is blocked and stays so (mxfp4-cache unblock)", row.mlp, row.tokens));
+            tool_.warn(fmt::format("{} {} tokens: its winner is blocked and stays so (mxfp4-cache unblock)", row.mlp,
+                                   row.tokens));
         report(row, true);
     }
 
@@ -103,7 +115,8 @@ class TuneTool {
         std::vector<TuneRequest> requests;
         for (const Wanted& wanted : missing) {
             if (!weights.contains(wanted.target)) weights.emplace(wanted.target, wanted.target->sample());
-            requests.push_back({&weights.at(wanted.target), wanted.tokens, selection_.top_k_of(*wanted.target), wanted.key.rows});
+            requests.push_back({&weights.at(wanted.target), wanted.tokens, selection_.top_k_of(*wanted.target),
+                                wanted.key.rows, former_winners(wanted.key)});
         }
         Progress progress(tool_, "tuning", missing.size() * kProgressSteps);
         std::size_t steps = 0;  // of the request in work
@@ -127,8 +140,8 @@ class TuneTool {
         shed_ += result.shed;
         if (result.winner < 0) {
             ++failed_;
-            tool_.warn(fmt::format("{} {} {} tokens: no kernel is usable: {}", wanted.target->model, wanted.target->mlp, wanted.tokens,
-                                   result.fallback().rejected));
+            tool_.warn(fmt::format("{} {} {} tokens: no kernel is usable: {}", wanted.target->model, wanted.target->mlp,
+                                   wanted.tokens, result.fallback().rejected));
             return;
         }
         const Measurement& m = result.measurements[std::size_t(result.winner)];
@@ -201,12 +214,14 @@ class TuneTool {
 
 int main(int argc, char** argv) {
     using namespace mxfp4;
-    Tool tool("mxfp4-tune", "Finds the fastest kernel of each shape on this device and stores it in the tuning database.");
+    Tool tool("mxfp4-tune",
+              "Finds the fastest kernel of each shape on this device and stores it in the tuning database.");
     SelectionArguments selection_arguments(tool);
     DeviceArguments device(tool);
     double budget_s = 60;
     bool force = false;
-    tool.app().add_option("--budget", budget_s, "Seconds for everything; less means fewer candidates, never fewer shapes")
+    tool.app()
+        .add_option("--budget", budget_s, "Seconds for everything; less means fewer candidates, never fewer shapes")
         ->check(CLI::PositiveNumber)
         ->capture_default_str();
     tool.app().add_flag("--force", force, "Tune again what the database has already");

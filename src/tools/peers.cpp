@@ -57,7 +57,8 @@ BandSummary summarise(const Band& band, std::span<const BenchRow> rows, std::spa
             best.add(*us / row.us);
             if (row.us / *us > slowest) {
                 slowest = row.us / *us;
-                summary.slowest = fmt::format("{} {} {} tokens: {:.2f} times the best peer", row.model, row.mlp, row.tokens, slowest);
+                summary.slowest =
+                    fmt::format("{} {} {} tokens: {:.2f} times the best peer", row.model, row.mlp, row.tokens, slowest);
             }
         }
     }
@@ -72,21 +73,24 @@ BandSummary summarise(const Band& band, std::span<const BenchRow> rows, std::spa
 std::vector<Peer> parse_peers(std::string_view text) try {
     std::vector<Peer> peers;
     for (const nlohmann::json& row : nlohmann::json::parse(text)) {
-        Peer peer{row.at("gpu"), row.at("model"), row.at("mlp"), row.at("tokens"), row.at("active"), {}};
+        Peer peer{
+            row.at("gpu"), row.at("model"), row.at("mlp"), row.at("tokens"), row.at("rows"), row.at("active"), {}};
         for (const auto& [key, value] : row.items())
             if (key.ends_with("_us") && value.is_number()) peer.us[key] = value;
         peers.push_back(std::move(peer));
     }
     return peers;
 } catch (const nlohmann::json::exception& error) {
-    throw Error(ErrorCode::bad_file, std::string("the peers' figures do not read: ") + error.what(), {"", "rows like bench/peers.json's", ""});
+    throw Error(ErrorCode::bad_file, std::string("the peers' figures do not read: ") + error.what(),
+                {"", "rows like bench/peers.json's", ""});
 }
 
 const Peer* find_peer(std::span<const Peer> peers, const BenchRow& row) {
     const auto ceiling = device_ceiling(row.gpu);
     if (!ceiling) return nullptr;
     const auto found = std::find_if(peers.begin(), peers.end(), [&](const Peer& p) {
-        return p.gpu == ceiling->short_name && p.model == row.model && p.mlp == row.mlp && p.tokens == row.tokens;
+        return p.gpu == ceiling->short_name && p.model == row.model && p.mlp == row.mlp && p.tokens == row.tokens &&
+               p.rows == row.size.rows;
     });
     return found == peers.end() ? nullptr : &*found;
 }
@@ -94,7 +98,8 @@ const Peer* find_peer(std::span<const Peer> peers, const BenchRow& row) {
 std::vector<BandSummary> summarise(std::span<const BenchRow> rows, std::span<const Peer> peers) {
     std::vector<BandSummary> summaries;
     for (const Band& band : kBands)
-        if (BandSummary summary = summarise(band, rows, peers); summary.rows > 0) summaries.push_back(std::move(summary));
+        if (BandSummary summary = summarise(band, rows, peers); summary.rows > 0)
+            summaries.push_back(std::move(summary));
     return summaries;
 }
 
@@ -112,12 +117,16 @@ nlohmann::json to_json(const BandSummary& band) {
 }
 
 std::string to_text(std::span<const BandSummary> bands) {
-    std::string text = fmt::format("{:<14} {:>5} {:>9} {:>14} {:>11}  {}\n", "tokens", "rows", "of floor", "vs best peer", "vs triton", "slowest");
-    const auto factor = [](std::optional<double> value) { return value ? fmt::format("{:.2f}x", *value) : std::string("-"); };
+    std::string text = fmt::format("{:<14} {:>5} {:>9} {:>14} {:>11}  {}\n", "tokens", "rows", "of floor",
+                                   "vs best peer", "vs triton", "slowest");
+    const auto factor = [](std::optional<double> value) {
+        return value ? fmt::format("{:.2f}x", *value) : std::string("-");
+    };
     for (const BandSummary& band : bands)
-        text += fmt::format("{:<14} {:>5} {:>9} {:>14} {:>11}  {}\n", band.name, band.rows,
-                            band.fraction ? fmt::format("{:.1f} %", 100 * *band.fraction) : "-", factor(band.against_best),
-                            factor(band.against_triton), band.slowest.empty() ? "-" : band.slowest);
+        text +=
+            fmt::format("{:<14} {:>5} {:>9} {:>14} {:>11}  {}\n", band.name, band.rows,
+                        band.fraction ? fmt::format("{:.1f} %", 100 * *band.fraction) : "-", factor(band.against_best),
+                        factor(band.against_triton), band.slowest.empty() ? "-" : band.slowest);
     return text;
 }
 

@@ -16,14 +16,15 @@ namespace mxfp4 {
 struct Peer {
     std::string gpu;  // short: h100, h200
     std::string model, mlp;
-    std::int64_t tokens = 0, active = 0;  // active: experts that got a row
-    std::map<std::string, double> us;     // by column: triton_us, humming_us, marlin_us, best_us, floor_us ...
+    std::int64_t tokens = 0, rows = 0;
+    std::int64_t active = 0;           // experts that got a row
+    std::map<std::string, double> us;  // by column: triton_us, humming_us, marlin_us, best_us, floor_us ...
 };
 
 std::string_view embedded_peers();                   // the text of bench/peers.json
 std::vector<Peer> parse_peers(std::string_view json);  // throws Error bad_file
 
-// The peers' row for a row's GPU, model, mlp and tokens; null where nobody measured it.
+// The peers' row for a row's GPU, model, mlp, tokens and rows; null where nobody measured it.
 const Peer* find_peer(std::span<const Peer> peers, const BenchRow& row);
 
 // Geometric means over rows of a band of token counts.
@@ -35,7 +36,8 @@ struct BandSummary {
     std::optional<double> against_triton;
     std::string slowest;                   // the row that compares worst with the best peer, in words
 };
-std::vector<BandSummary> summarise(std::span<const BenchRow> rows, std::span<const Peer> peers);  // bands without rows are left out
+std::vector<BandSummary> summarise(std::span<const BenchRow> rows,
+                                   std::span<const Peer> peers);  // bands without rows are left out
 nlohmann::json to_json(const BandSummary& band);
 std::string to_text(std::span<const BandSummary> bands);
 

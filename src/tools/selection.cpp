@@ -43,8 +43,10 @@ std::vector<std::string_view> split(std::string_view text, char separator) {
 std::int64_t parse_count(std::string_view text, std::string_view whole, const char* what, const std::string& form) {
     std::int64_t value = 0;
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    if (text.empty() || error != std::errc{} || end != text.data() + text.size()) reject(fmt::format("{} do not read", what), whole, form);
-    if (value < 1 || value > kMostTokens) reject(fmt::format("{} are out of range", what), text, fmt::format("1 to {}", kMostTokens));
+    if (text.empty() || error != std::errc{} || end != text.data() + text.size())
+        reject(fmt::format("{} do not read", what), whole, form);
+    if (value < 1 || value > kMostTokens)
+        reject(fmt::format("{} are out of range", what), text, fmt::format("1 to {}", kMostTokens));
     return value;
 }
 
@@ -66,7 +68,8 @@ std::vector<std::int64_t> parse_tokens(std::string_view text) {
     for (std::string_view part : split(text, ',')) {
         const auto ends = split(part, '-');
         if (ends.size() > 2) reject("tokens do not read", text, form);
-        const std::int64_t first = parse_count(ends.front(), text, "tokens", form), last = parse_count(ends.back(), text, "tokens", form);
+        const std::int64_t first = parse_count(ends.front(), text, "tokens", form),
+                           last = parse_count(ends.back(), text, "tokens", form);
         if (last < first) reject("a range of tokens runs backwards", part, "a-b with a <= b");
         for (std::int64_t t = first; t <= last; t *= 2) tokens.insert(t);
     }
@@ -85,7 +88,8 @@ WeightSize parse_shape(std::string_view text) {
 
 SampleWeights Target::sample() const {
     if (file) return sample_of((*file)[info.name]);
-    return random_weights(info.experts, info.n, info.k, {.layout = info.format.layout, .num_warps = info.format.scale_warps},
+    return random_weights(info.experts, info.n, info.k,
+                          {.layout = info.format.layout, .num_warps = info.format.scale_warps},
                           info.format.scale_class);
 }
 
@@ -96,11 +100,14 @@ int Selection::top_k_of(const Target& target) const {
 SelectionArguments::SelectionArguments(Tool& tool) {
     auto* model = tool.app().add_option("--model", model_, "gpt-oss-20b (the default) or gpt-oss-120b");
     auto* weights = tool.app().add_option("--weights", weights_, "Packed file, or FILE:P for one weight of it");
-    auto* shapes = tool.app().add_option("--shape", shapes_, "Experts, outputs and inputs: E,N,K; may be given several times");
+    auto* shapes =
+        tool.app().add_option("--shape", shapes_, "Experts, outputs and inputs: E,N,K; may be given several times");
     model->excludes(weights)->excludes(shapes);
     weights->excludes(shapes);
     shapes->allow_extra_args(false);  // one a flag
-    tool.app().add_option("--tokens", tokens_, "Tokens: a list like 1,2,4-1024 (a-b: a, 2a, 4a ... up to b)")->capture_default_str();
+    tool.app()
+        .add_option("--tokens", tokens_, "Tokens: a list like 1,2,4-1024 (a-b: a, 2a, 4a ... up to b)")
+        ->capture_default_str();
     tool.app().add_option("--top-k", top_k_, "Experts that a token chooses (default: 4)");
     layout_option_ = tool.app().add_option("--layout", layout_, "native, hopper or blocks")->capture_default_str();
     tool.app().add_option("--num-warps", num_warps_, "Of the scale swizzle of hopper and blocks (default: 8)");
@@ -119,7 +126,8 @@ WeightsFormat SelectionArguments::format() const {
 }
 
 void SelectionArguments::add_file(Selection& selection) const {
-    if (layout_option_->count() > 0 || num_warps_) throw UsageError("--layout and --num-warps are what the file of --weights says");
+    if (layout_option_->count() > 0 || num_warps_)
+        throw UsageError("--layout and --num-warps are what the file of --weights says");
     std::filesystem::path path = weights_;
     std::string only;
     const auto colon = weights_.rfind(':');
@@ -132,7 +140,8 @@ void SelectionArguments::add_file(Selection& selection) const {
     for (const std::string& name : names) {
         const WeightsInfo& info = file[name].info;
         const auto same = [&](const Target& t) {
-            return t.info.format == info.format && t.info.experts == info.experts && t.info.n == info.n && t.info.k == info.k;
+            return t.info.format == info.format && t.info.experts == info.experts && t.info.n == info.n &&
+                   t.info.k == info.k;
         };
         if (std::any_of(selection.targets.begin(), selection.targets.end(), same)) continue;
         Target target{path.filename().string(), name, info, file};
@@ -149,19 +158,25 @@ Selection SelectionArguments::read() const {
         add_file(selection);
     } else if (!shapes_.empty()) {
         for (const std::string& text : shapes_)
-            selection.targets.push_back(make_target("shape", text, from_arguments([&] { return parse_shape(text); }), format()));
+            selection.targets.push_back(
+                make_target("shape", text, from_arguments([&] { return parse_shape(text); }), format()));
     } else {
         const std::string model = model_.empty() ? "gpt-oss-20b" : model_;
         for (const ModelWeight& weight : kModels)
-            if (model == weight.model) selection.targets.push_back(make_target(model, weight.mlp, weight.size, format()));
-        if (selection.targets.empty()) throw UsageError("unknown model", {fmt::format("'{}'", model), "gpt-oss-20b or gpt-oss-120b", ""});
+            if (model == weight.model)
+                selection.targets.push_back(make_target(model, weight.mlp, weight.size, format()));
+        if (selection.targets.empty())
+            throw UsageError("unknown model", {fmt::format("'{}'", model), "gpt-oss-20b or gpt-oss-120b", ""});
     }
     for (const Target& target : selection.targets) {
         const int top_k = selection.top_k_of(target);
         if (top_k < 1 || top_k > target.info.experts)
-            throw UsageError("--top-k", {fmt::to_string(top_k), fmt::format("1 to the {} experts of {}", target.info.experts, target.mlp), ""});
+            throw UsageError(
+                "--top-k",
+                {fmt::to_string(top_k), fmt::format("1 to the {} experts of {}", target.info.experts, target.mlp), ""});
         if (selection.tokens.back() > kMostTokens / top_k)
-            throw UsageError("--tokens", {fmt::to_string(selection.tokens.back()), fmt::format("at most {} rows", kMostTokens), ""});
+            throw UsageError(
+                "--tokens", {fmt::to_string(selection.tokens.back()), fmt::format("at most {} rows", kMostTokens), ""});
     }
     return selection;
 }
