@@ -128,9 +128,10 @@ Traits traits(const KernelConfig& c) {
             is_wgmma(c.variant) ? c.split_k : c.stages};
 }
 
-// How much dearer a candidate counts once one that agrees with it in so many traits is picked: a measurement of one
-// says much of what there is to know about the other, and the model is no better than this.
+// How much dearer a candidate counts once one that agrees with it in so many traits is picked: a measurement of one says
+// much of what there is to know about the other, and the model is no better than this.
 constexpr double kLikeness[5] = {0, 0, 0.006, 0.03, 0.12};
+constexpr double kSameBlock = 0.012;  // agreeing in the first trait counts once more: every kind of block gets its turn
 
 // The cheapest, then each time the cheapest that is not too much like what is picked already.
 std::vector<KernelConfig> pick(std::vector<Ranked> ranked, int most) {
@@ -149,6 +150,7 @@ std::vector<KernelConfig> pick(std::vector<Ranked> ranked, int most) {
         const Traits has = traits(config);
         for (std::size_t i = 0; i < ranked.size(); ++i) {
             const Traits other = traits(ranked[i].config);
+            if (has[0] == other[0]) dearer[i] += kSameBlock;
             dearer[i] += kLikeness[std::inner_product(has.begin(), has.end(), other.begin(), 0, std::plus<>(),
                                                       std::equal_to<>())];
         }

@@ -12,13 +12,13 @@ constexpr double kClockPerUs = 1700;
 constexpr double kHbmBytesPerUs = 3.3e6;
 constexpr double kL2BytesPerUs = 5.5e6;
 constexpr double kFmaPerClock = 2048;               // of an SM's tensor cores, bf16
-constexpr double kDecodedPerClockAndWarpgroup = 14;  // weights, of one consumer warpgroup
+constexpr double kDecodedPerClockAndWarpgroup = 26;  // weights, of one consumer warpgroup
 constexpr double kDecodedPerClockAndSm = 56;
 constexpr double kBytesInFlight = 60 * 1024;        // an SM needs for full bandwidth
 constexpr double kBytesPerWeight = 0.5 + 1.0 / kBlockElements;
 constexpr double kSmBandwidthShare = 1.6;           // one SM alone draws this many times its share
 constexpr double kTileOverheadClocks = 600;         // descriptors, barrier round trips, the tail of the store
-constexpr double kStageOverheadClocks = 30;         // waiting for, and giving back, a stage
+constexpr double kStageOverheadClocks = 120;        // waiting for, and giving back, a stage
 constexpr double kSplitOverheadUs = 1.5;
 
 std::int64_t groups_of(const ProblemShape& s) { return s.groups ? s.groups : s.experts; }
