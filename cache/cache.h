@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "cache/key.h"
@@ -19,8 +20,18 @@ struct Winner {
     double us = 0, us_p10 = 0, us_p90 = 0;
     double us_default = 0;      // the library's default choice, timed in the same run
     WinnerStatus status = WinnerStatus::ok;
-    std::string tuned_at;       // ISO 8601, UTC
+    std::string tuned_at;       // ISO 8601, UTC: 2026-01-31T12:00:00Z; put() fills it in where it is empty
+    std::string image;          // key of the compiled image (CompileReport::image_key); empty on the host
 };
+
+const char* to_string(WinnerStatus status);
+WinnerStatus parse_winner_status(std::string_view text);  // throws Error invalid_argument
+std::string utc_now();                                    // in the form of tuned_at
+
+inline constexpr int kCacheSchema = 1;  // SQLite's user_version. Raise with any change of the tables
+
+// Where the compiled images of a database lie: cubin/ beside it.
+std::filesystem::path image_folder(const std::filesystem::path& database);
 
 class Cache {
   public:
@@ -31,8 +42,18 @@ class Cache {
 
     std::vector<Winner> all() const;
     std::vector<std::string> damaged() const;  // keys of rows whose checksum fails; all() leaves them out
-    void put(const Winner& winner);        // one transaction (BEGIN IMMEDIATE); replaces the same key
+    // What SQLite's own integrity check says; empty: nothing. It overlooks flipped bits, damaged() does not.
+    std::vector<std::string> integrity_problems() const;
+
+    // Each of these is one transaction (BEGIN IMMEDIATE). Writers wait for each other, threads and processes alike.
+    // Replaces the same key, except that a blocked row stays blocked. Throws Error invalid_argument for a config that
+    // does not read and for times that are no times.
+    void put(const Winner& winner);
+    void put(const std::vector<Winner>& winners);  // all or none
+    void set_status(const std::string& key_text, WinnerStatus status);  // these two: a missing key is no error
     void remove(const std::string& key_text);
+    void remove(const std::vector<std::string>& key_texts);
+    void remove_damaged();
 
     Cache(Cache&&) noexcept;
     Cache& operator=(Cache&&) noexcept;

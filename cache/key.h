@@ -15,9 +15,12 @@ namespace mxfp4 {
 // Raise when timing changes in a way that could change a winner.
 inline constexpr int kMeasuringPolicy = 1;
 
-// Rows that share a winner: 0 and 1, then powers of two with one step between (1 2 3 4 6 8 12 16 24 ...). The one mapper that
-// tuner and dispatcher both use; returns the bucket's upper bound.
+// Rows that share a winner: 0, 1, 2, 3, then powers of two and the midpoint between two of them (4 6 8 12 16 24 32 ...).
+// The one mapper that tuner and dispatcher both use; returns the bucket's upper bound. Throws Error invalid_argument for
+// rows outside [0, kMaxRows].
+inline constexpr std::int64_t kMaxRows = 2147483647;  // what check_shape() admits; also the last bucket
 std::int64_t rows_bucket(std::int64_t rows);
+std::vector<std::int64_t> rows_buckets(std::int64_t max_rows);  // every bucket that 0 .. max_rows fall into, ascending
 
 struct Key {
     // device
@@ -40,10 +43,16 @@ struct Key {
     std::string prologue = "none", epilogue = "none";
 
     std::vector<std::pair<std::string, std::string>> fields() const;  // in canonical order
-    std::string text() const;                                        // "device=...;sm_count=132;..." (values percent-escaped)
+    // "device=NVIDIA%20H100;sm_count=132;...": a key has one text, a text has one key.
+    std::string text() const;
     static Key parse(std::string_view text);                         // throws Error invalid_argument
     std::string hash() const;                                        // 16 hex digits of the text's sha256
+    WeightsFormat format() const { return {layout, scale_warps, scale_class}; }
+    ProblemShape shape() const { return {experts, n, k, rows, groups, x_aligned, y_aligned}; }
     bool operator==(const Key&) const = default;
 };
+
+// Equal in all but kernel_hash: what a lookup asks for.
+bool same_problem(const Key& a, const Key& b);
 
 }  // namespace mxfp4

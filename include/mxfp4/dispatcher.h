@@ -36,7 +36,8 @@ struct DispatcherOptions {
 };
 
 // Weights where the kernels read them: on the device, or host memory for Device::host(). Move-only.
-// They must outlive every launch on them: the destructor of uploaded weights waits for the device.
+// They must outlive every launch on them: the destructor of uploaded weights waits for the device, so that no stream may
+// be in capture then. A dispatcher's destructor waits likewise; weights may outlive it, but are of no use to another.
 class Weights {
   public:
     Weights(Weights&&) noexcept;
@@ -97,6 +98,7 @@ struct PrepareOptions {
     std::int64_t max_rows = 0;
     int groups = 0;                 // most groups of a problem; 0 = E
     CUstream_st* stream = nullptr;  // scratch is made for this stream
+    int graphs = 4;                 // stream captures to come that split-k scratch is set aside for (see run)
 };
 
 class Dispatcher {
@@ -110,9 +112,17 @@ class Dispatcher {
     Weights wrap(const WrapSpec& spec);        // scans the scales once; refuses E8M0 255
 
     // Compiles, loads and makes scratch for every problem of up to max_rows rows, so that run() hits from the first call.
+    // Not inside a stream capture. Weights of the same format and size share what is prepared.
     void prepare(const Weights& weights, const PrepareOptions& options);
+    // What Problem::workspace must hold for any problem of so many rows and at most E groups; 0 where nothing splits k.
     std::size_t workspace_bytes(const Weights& weights, std::int64_t max_rows);
 
+    // Asynchronous on the stream; from any thread. Everything is checked before anything is enqueued. rows = 0 launches
+    // nothing. A problem of a size not met before compiles its kernel, once; meanwhile other threads get any loaded kernel
+    // that can do it. Inside a capture nothing is compiled or allocated: a loaded kernel serves, else not_prepared is thrown.
+    // Split-k scratch is the workspace if it is large enough, else the stream's own; each stream of a capture takes one of
+    // the buffers that prepare() set aside and keeps it for good, and where none is left a kernel that needs none serves.
+    // So the graphs captured must not be replayed after the dispatcher is gone, nor one graph twice at the same time.
     RunInfo run(const Problem& problem, CUstream_st* stream = nullptr);
 
   private:

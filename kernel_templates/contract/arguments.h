@@ -5,7 +5,13 @@
 
 namespace mxfp4 {
 
+// A CUtensorMap: 128 opaque bytes that the copy engine reads.
+struct alignas(128) TensorMap {
+    u64 words[16];
+};
+
 struct MatmulArguments {
+    TensorMap x_map;             // x in boxes of x_box_rows(config) x 64, swizzled; made at launch, where x_aligned and wgmma
     const void* x;               // [rows, k] bf16, rows x_stride elements apart
     void* y;                     // [rows, n] bf16, rows y_stride elements apart
     const u8* values;            // [experts, ...] as stored_shape() says

@@ -91,14 +91,30 @@ constexpr bool is_wgmma(Variant v) { return v == Variant::wgmma_ss || v == Varia
 inline constexpr int kProducerWarps = 4;  // of the wgmma kernels
 constexpr int consumer_warpgroups(const KernelConfig& c) { return (c.num_warps - kProducerWarps) / 4; }
 constexpr int slabs_per_warpgroup(const KernelConfig& c) { return c.block_n / (kSlabRows * consumer_warpgroups(c)); }
-// Registers that setmaxnreg leaves a consumer thread (a power-of-two-free table: 65536 registers over the warpgroups).
+// Registers of a thread at launch: the register file spread evenly, in steps of 8. setmaxnreg then moves them from the producer
+// warpgroup to the consumers; it can only hand out what the block was launched with.
+constexpr int launch_registers(const KernelConfig& c) {
+    const int even = 65536 / c.ctas_per_sm / (c.num_warps * 32) / 8 * 8;
+    return even < 248 ? even : 248;
+}
+// What the producer's scheduler and addresses need, less where three consumer warpgroups share the file.
+constexpr int producer_registers(const KernelConfig& c) {
+    const int needed = consumer_warpgroups(c) > 2 ? 80 : 96;
+    return launch_registers(c) < needed ? launch_registers(c) : needed;
+}
+inline constexpr int kFragmentRegisters = 48;  // of a consumer: two groups of fragments, words, scales, addresses
 constexpr int consumer_registers(const KernelConfig& c) {
-    const int per_block = 65536 / c.ctas_per_sm / 128;  // registers a thread of one warpgroup could have, if it were alone
-    const int left = (per_block - 40) / consumer_warpgroups(c) / 8 * 8;
-    return left < 240 ? left : 240;
+    const int pool = launch_registers(c) * (consumer_warpgroups(c) + 1) - producer_registers(c);
+    const int each = pool / consumer_warpgroups(c) / 8 * 8;
+    return each < 240 ? each : 240;
 }
 
-inline constexpr int kBarrierBytes = 1024;        // barriers and tile descriptors, an upper bound
+// Rows of x that one bulk tensor copy brings: a tile takes as many such boxes as it has rows for.
+constexpr int x_box_rows(const KernelConfig& c) {
+    return c.block_m % 64 == 0 ? 64 : c.block_m % 32 == 0 ? 32 : c.block_m % 16 == 0 ? 16 : 8;
+}
+
+inline constexpr int kBarrierBytes = 1280;        // barriers, flags and work items, an upper bound
 inline constexpr int kStoreTileBytes = 8192;      // a consumer warpgroup's staging of 32 rows x 64 outputs, bf16 (or fp32)
 
 // Dynamic shared memory of a block; the kernel asserts that its struct fits.
@@ -109,7 +125,8 @@ constexpr i64 shared_bytes(const KernelConfig& c) {
     }
     const i64 x = i64(c.block_m) * c.block_k * 2;
     const i64 w = c.variant == Variant::wgmma_rs ? i64(c.block_n) * c.block_k * 17 / 32 : i64(c.block_n) * c.block_k * 2;
-    return 1024 + c.stages * (x + w) + consumer_warpgroups(c) * kStoreTileBytes + kBarrierBytes;
+    const i64 bytes = c.stages * (x + w) + consumer_warpgroups(c) * kStoreTileBytes + kBarrierBytes;
+    return 1024 + round_up(bytes, 1024);  // 1024: the struct is aligned by hand
 }
 
 // Upper bound of the tiles of a problem: the histogram is known on the device only.
@@ -118,13 +135,14 @@ constexpr i64 max_tiles(const KernelConfig& c, const ProblemShape& s) {
     const i64 row_tiles = (s.rows < groups ? s.rows : groups) + s.rows / c.block_m;
     return row_tiles * ceil_div(s.n, c.block_n);
 }
-// Split-k scratch: a counter and an fp32 tile for each range of work (stream-k: two for each thread block of the grid).
+// Split-k scratch: counters and two fp32 tiles for each range of work (stream-k: a range for each thread block of the grid).
 inline constexpr i64 kWorkspaceAlign = 1024;
+inline constexpr i64 kCountersPerRange = 4;  // one for each consumer warpgroup
 constexpr i64 work_ranges(const KernelConfig& c, const ProblemShape& s, int sm_count) {
     return c.split_k == 0 ? i64(sm_count) * c.ctas_per_sm : max_tiles(c, s) * c.split_k;
 }
 constexpr i64 workspace_counter_bytes(const KernelConfig& c, const ProblemShape& s, int sm_count) {
-    return c.split_k == 1 ? 0 : round_up(work_ranges(c, s, sm_count) * 4, kWorkspaceAlign);
+    return c.split_k == 1 ? 0 : round_up(work_ranges(c, s, sm_count) * kCountersPerRange * 4, kWorkspaceAlign);
 }
 constexpr i64 workspace_bytes(const KernelConfig& c, const ProblemShape& s, int sm_count) {
     if (c.split_k == 1) return 0;
@@ -142,7 +160,7 @@ constexpr Reject check_wgmma(const KernelConfig& c) {
     if (c.stages < 2 || c.stages > 16) return Reject::stages_not_supported;
     if (c.ctas_per_sm < 1 || c.ctas_per_sm > 4 || c.num_warps * c.ctas_per_sm > 64) return Reject::num_warps_not_supported;
     const int accumulators = slabs_per_warpgroup(c) * c.block_m / 2;
-    if (accumulators + 56 > consumer_registers(c)) return Reject::too_many_registers;
+    if (accumulators + kFragmentRegisters > consumer_registers(c)) return Reject::too_many_registers;
     return Reject::none;
 }
 
@@ -206,6 +224,7 @@ constexpr Reject check(const KernelConfig& c, const WeightsFormat& f, const Prob
     if (c.variant == Variant::host) return Reject::none;
     if (shared_bytes(c) > d.shared_bytes_per_block) return Reject::too_much_shared_memory;
     if ((shared_bytes(c) + 1024) * c.ctas_per_sm > d.shared_bytes_per_sm) return Reject::too_much_shared_memory;
+    if (max_tiles(c, s) * ceil_div(s.k, kChunkK) >= (1ll << 31)) return Reject::shape_not_supported;  // 32-bit step counts
     if (workspace_bytes(c, s, d.sm_count) > d.workspace_bytes) return Reject::too_much_workspace;
     return Reject::none;
 }

@@ -80,7 +80,9 @@ class Backend {
     virtual void fill(void* to, std::uint8_t byte, std::size_t bytes, Stream stream) = 0;
     virtual void synchronize() = 0;                     // waits for the whole device
     virtual void synchronize(Stream stream) = 0;
-    virtual bool is_capturing(Stream stream) const = 0;
+    // Names the capture that the stream is in, unlike any other of the process; 0: it is in none.
+    virtual std::uint64_t capture_id(Stream stream) const = 0;
+    bool is_capturing(Stream stream) const { return capture_id(stream) != 0; }
 
     // Compiles (or finds the kept image) and says what came of it; needs no device. Thread-safe, so that candidates
     // compile in parallel. Never throws for a kernel that does not compile: the report says so.

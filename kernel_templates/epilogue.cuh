@@ -1,0 +1,133 @@
+// Accumulators of a wgmma consumer -> y. The accumulators are transposed (outputs x rows), y is not.
+#pragma once
+
+#include "contract/arguments.h"
+#include "contract/config.h"
+#include "pipeline.cuh"
+#include "ptx.cuh"
+#include "scheduler.cuh"
+
+namespace mxfp4 {
+
+// Stores elements [first, first + 8) of a row of y, those below n alone. bits: 8 bf16.
+__device__ inline void store_row_piece(const MatmulArguments& a, i64 row, int first, ptx::Word4 bits) {
+    if (first >= a.n) return;
+    u16* to = static_cast<u16*>(a.y) + row * a.y_stride + first;
+    if (a.y_aligned && first + 8 <= a.n) {
+        *reinterpret_cast<ptx::Word4*>(to) = bits;
+        return;
+    }
+    const u32 pairs[4] = {bits.x, bits.y, bits.z, bits.w};
+    for (int i = 0; i < 8; ++i)
+        if (first + i < a.n) to[i] = u16(pairs[i / 2] >> (i % 2 * 16));
+}
+
+// One consumer warpgroup's view of the epilogue: 64 outputs a slab, kN rows.
+template <KernelConfig kConfig>
+struct Epilogue {
+    const MatmulArguments& arguments;
+    Shared<kConfig>& shared;
+    int warpgroup;
+
+    __device__ static int thread() { return ptx::thread_id_anew() & 127; }
+    __device__ void sync() const { ptx::named_barrier_sync(1 + warpgroup, 128); }
+
+    // d: m64nN accumulators of one slab whose first output is n. Goes through shared memory 32 rows at a time, so that a row
+    // leaves in 128-byte runs; two halves of the staging alternate, so that one barrier a step is enough.
+    template <int kN>
+    __device__ void store(const Work& work, int n, const float (&d)[kN / 2], float scale) const {
+        const int thread = Epilogue::thread(), warp = thread / 32, lane = thread % 32;
+        const u32 staging = ptx::shared_address(shared.store[warpgroup]);
+#pragma unroll
+        for (int row0 = 0; row0 < kN; row0 += 32) {
+            const u32 half = staging + (row0 / 32 % 2) * (kStoreTileBytes / 2);
+            // Matrix i of a stmatrix covers 8 rows of y and 8 outputs: i & 1 picks the outputs, i >> 1 the rows.
+            const int row_in_pair = ((lane >> 4) & 1) * 8 + (lane & 7), piece = warp * 2 + ((lane >> 3) & 1);
+#pragma unroll
+            for (int pair = 0; pair < 2; ++pair) {
+                const int j = row0 / 8 + pair * 2;  // blocks of 8 rows: j and j + 1
+                const u32 to = half + (pair * 16 + row_in_pair) * 128 + ((piece ^ (lane & 7)) << 4);
+                if (j + 1 < kN / 8)
+                    ptx::stmatrix4_trans(to, packed(d, j, 0, scale), packed(d, j, 1, scale), packed(d, j + 1, 0, scale),
+                                         packed(d, j + 1, 1, scale));
+                else if (j < kN / 8)
+                    ptx::stmatrix2_trans(to, packed(d, j, 0, scale), packed(d, j, 1, scale));
+            }
+            sync();
+            for (int row = thread >> 3; row < 32 && row0 + row < work.rows; row += 16) {
+                const int p = thread & 7;
+                store_row_piece(arguments, i64(work.row) + row0 + row, n + p * 8,
+                                ptx::load_shared16(half + row * 128 + ((p ^ (row & 7)) << 4)));
+            }
+        }
+        sync();  // the next store starts with the first half again
+    }
+
+    // Adds up the partial tiles of all ranges that share this tile, in the order of k, in whichever thread block arrives
+    // last: the same bits at every run. Returns whether this is that block; d then holds the sum.
+    template <int kN, int kSlabs>
+    __device__ bool reduce(const Work& work, float (&d)[kSlabs][kN / 2]) const {
+        store_partial<kN, kSlabs>(work, d);
+        __threadfence();
+        sync();
+        u32* counter = static_cast<u32*>(arguments.workspace) + work.first_range * kCountersPerRange + warpgroup;
+        if (thread() == 0) {
+            const u32 others = u32(work.last_range - work.first_range);
+            const u32 arrived = atomicAdd(counter, 1);
+            if (arrived == others) *counter = 0;  // ready for the next launch
+            shared.last_arriver[warpgroup] = arrived == others;
+        }
+        sync();
+        const bool last = shared.last_arriver[warpgroup] != 0;
+        if (last) {
+            __threadfence();
+            for (int s = 0; s < kSlabs; ++s)
+                for (int i = 0; i < kN / 2; ++i) d[s][i] = 0;
+            for (int range = work.first_range; range <= work.last_range; ++range) {
+                const bool starts_range = range != work.first_range || work.first_range_starts_here;
+                add_partial<kN, kSlabs>(2 * range + (starts_range ? 0 : 1), d);
+            }
+        }
+        sync();  // last_arriver may be written again
+        return last;
+    }
+
+  private:
+    // Outputs 8*half .. +7 of this warp's 16, rows 8j .. 8j+7: a lane's two rows of y as a pair.
+    template <int kRegisters>
+    __device__ static u32 packed(const float (&d)[kRegisters], int j, int half, float scale) {
+        return ptx::pack_bf16x2(d[j * 4 + half * 2] * scale, d[j * 4 + half * 2 + 1] * scale);
+    }
+    // A thread's own registers, 16 bytes at a time, next to its neighbours': nobody else reads them but the same thread of
+    // the last arriver.
+    __device__ float4* partial(i64 slot) const {
+        float* tiles = reinterpret_cast<float*>(static_cast<u8*>(arguments.workspace) + arguments.workspace_counter_bytes);
+        const i64 warpgroup_elements = i64(kConfig.block_m) * kConfig.block_n / consumer_warpgroups(kConfig);
+        return reinterpret_cast<float4*>(tiles + slot * (i64(kConfig.block_m) * kConfig.block_n) +
+                                         warpgroup * warpgroup_elements) + thread();
+    }
+    template <int kN, int kSlabs>
+    __device__ void store_partial(const Work& work, const float (&d)[kSlabs][kN / 2]) const {
+        float4* to = partial(2 * work.range + (work.first_piece ? 0 : 1));
+#pragma unroll
+        for (int s = 0; s < kSlabs; ++s)
+#pragma unroll
+            for (int i = 0; i < kN / 2; i += 4, to += 128) *to = make_float4(d[s][i], d[s][i + 1], d[s][i + 2], d[s][i + 3]);
+    }
+    template <int kN, int kSlabs>
+    __device__ void add_partial(i64 slot, float (&d)[kSlabs][kN / 2]) const {
+        const float4* from = partial(slot);
+#pragma unroll
+        for (int s = 0; s < kSlabs; ++s)
+#pragma unroll
+            for (int i = 0; i < kN / 2; i += 4, from += 128) {
+                const float4 v = __ldcg(from);
+                d[s][i] += v.x;
+                d[s][i + 1] += v.y;
+                d[s][i + 2] += v.z;
+                d[s][i + 3] += v.w;
+            }
+    }
+};
+
+}  // namespace mxfp4

@@ -1,0 +1,118 @@
+// The ring of stages between producer and consumer warpgroups, and the shared memory that holds it.
+#pragma once
+
+#include "contract/arguments.h"
+#include "contract/config.h"
+#include "ptx.cuh"
+#include "scheduler.cuh"
+
+namespace mxfp4 {
+
+// Where a thread is in the ring; advances stage by stage and flips the parity at each turn.
+template <int kStages>
+struct RingPosition {
+    int stage = 0;
+    u32 parity = 0;
+    __device__ void advance() {
+        if (++stage == kStages) {
+            stage = 0;
+            parity ^= 1;
+        }
+    }
+};
+
+// Everything a wgmma kernel keeps in shared memory. x and decoded weights are in 128-byte rows of 64 k under the XOR swizzle
+// that WGMMA's descriptors see; packed weights lie as they are stored.
+template <KernelConfig kConfig>
+struct Shared {
+    static constexpr int kChunks = kConfig.block_k / kChunkK;  // of a stage
+    static constexpr int kSlabs = kConfig.block_n / kSlabRows;
+    static constexpr bool kDecoded = kConfig.variant == Variant::wgmma_ss;
+    static constexpr int kWarpgroups = consumer_warpgroups(kConfig);
+    static constexpr int kXChunkBytes = kConfig.block_m * 128;
+    static constexpr int kSlabChunkBytes = kDecoded ? kSlabRows * 128 : kNativeValueTileBytes;
+
+    alignas(1024) u8 x[kConfig.stages][kChunks][kXChunkBytes];            // bf16 [rows, 64]
+    alignas(1024) u8 w[kConfig.stages][kSlabs][kChunks][kSlabChunkBytes];  // packed values, or bf16 [64, 64]
+    u8 store[kWarpgroups][kStoreTileBytes];                               // bf16 [2][32 rows, 64 outputs]
+    u8 scales[kDecoded ? 1 : kConfig.stages][kSlabs][kChunks][kDecoded ? 1 : kNativeScaleTileBytes];
+    alignas(8) u64 full[kConfig.stages];
+    u64 empty[kConfig.stages];
+    Work work[kConfig.stages];  // of the item whose first stage this is
+    u32 last_arriver[kWarpgroups];
+};
+
+// Barriers of the ring. Full: the first producer thread has written the work item and announced what the copy engine brings,
+// and, where the threads themselves copy or store something, each of them has. Empty: each consumer warp is done.
+template <KernelConfig kConfig>
+struct Ring {
+    using Position = RingPosition<kConfig.stages>;
+
+    Shared<kConfig>& shared;
+
+    __device__ u32 full(int stage) const { return ptx::shared_address(&shared.full[stage]); }
+    __device__ u32 empty(int stage) const { return ptx::shared_address(&shared.empty[stage]); }
+
+    __device__ void init(bool threads_arrive) const {
+        if (threadIdx.x == 0) {
+            for (int stage = 0; stage < kConfig.stages; ++stage) {
+                ptx::mbarrier_init(full(stage), 1 + (threads_arrive ? kProducerWarps * 32 : 0));
+                ptx::mbarrier_init(empty(stage), consumer_warpgroups(kConfig) * 4);
+            }
+            ptx::fence_mbarrier_init();
+        }
+        __syncthreads();
+    }
+    // A consumer warp is done with the stage. Each warp says so itself: WGMMA does not hold the four of a warpgroup together,
+    // and one may still have packed weights to read when another's products are complete.
+    __device__ void release(Position& position) const {
+        if (ptx::lane_id() == 0) ptx::mbarrier_arrive(empty(position.stage));
+        position.advance();
+    }
+};
+
+// A tile of x in global memory. Rows beyond the tile are left as they are in shared memory: each row of x reaches one column
+// of the accumulators alone, and those columns are not stored. k beyond K becomes zero.
+struct XTile {
+    const u8* first;  // row 0 of the tile, k = 0
+    i64 stride_bytes;
+    int rows, k;
+    bool aligned;
+
+    // 16 bytes, 8 k from `at` of row `row`, to shared memory. Asynchronous where x is aligned.
+    __device__ void load_piece(u32 to, int row, int at) const {
+        const u8* from = first + row * stride_bytes + i64(at) * 2;
+        if (aligned)
+            ptx::cp_async16(to, k > at ? from : first, valid_bytes(at));
+        else
+            copy_elements(to, from, k - at);
+    }
+    // 64 k of every row, under the XOR swizzle (piece p of row r lies at p ^ (r & 7)), element by element: for an x that the
+    // copy engine cannot read. All producer threads take part.
+    __device__ void store_chunk(u32 to, int chunk, int thread) const {
+        const int piece = thread & 7, at = chunk * kChunkK + piece * 8;
+        for (int row = thread >> 3; row < rows; row += kProducerWarps * 4)
+            copy_elements(to + row * 128 + ((piece ^ (row & 7)) << 4), first + row * stride_bytes + i64(at) * 2, k - at);
+    }
+
+  private:
+    __device__ int valid_bytes(int at) const {
+        const int valid = (k - at) * 2;
+        return valid < 0 ? 0 : valid < 16 ? valid : 16;
+    }
+    __device__ static void copy_elements(u32 to, const u8* from, int valid) {
+        u32 pair[4];
+        for (int i = 0; i < 4; ++i) {
+            const u32 lo = 2 * i < valid ? ptx::load_u16(from + 4 * i) : 0;
+            const u32 hi = 2 * i + 1 < valid ? ptx::load_u16(from + 4 * i + 2) : 0;
+            pair[i] = lo | hi << 16;
+        }
+        ptx::store_shared16(to, {pair[0], pair[1], pair[2], pair[3]});
+    }
+};
+
+__device__ inline XTile x_tile(const MatmulArguments& a, int row, int rows) {
+    return {static_cast<const u8*>(a.x) + i64(row) * a.x_stride * 2, a.x_stride * 2, rows, a.k, a.x_aligned != 0};
+}
+
+}  // namespace mxfp4

@@ -1,0 +1,96 @@
+// The producer warpgroup of the wgmma kernels: walks the same work as the consumers and fills the ring ahead of them.
+#pragma once
+
+#include "contract/arguments.h"
+#include "contract/config.h"
+#include "pipeline.cuh"
+#include "ptx.cuh"
+#include "scheduler.cuh"
+
+namespace mxfp4 {
+
+// Weights brings the weights of a stage, chunks [chunk, chunk + chunks) of 64 k:
+//   kThreadsCopy            all producer threads take part (cp.async or decoded stores)
+//   bytes(work, chunks)     what its bulk copies will add to the stage's barrier
+//   issue(...)              one thread: its bulk copies
+//   copy(...), arrive(...)  all threads: copies and stores, and each thread's arrival on the barrier
+template <KernelConfig kConfig, class Weights>
+class Producer {
+  public:
+    static constexpr int kChunks = Shared<kConfig>::kChunks;
+
+    __device__ Producer(const MatmulArguments& arguments, Ring<kConfig> ring, Weights weights)
+        : arguments_(arguments), ring_(ring), weights_(weights) {}
+
+    __device__ static bool threads_arrive(const MatmulArguments& arguments) {
+        return Weights::kThreadsCopy || !arguments.x_aligned;
+    }
+
+    __device__ void run() {
+        if (!threads_arrive(arguments_) && threadIdx.x >= 32) return;  // the copy engine does it all: one warp drives it
+        Scheduler<kConfig> scheduler(arguments_);
+        Work work;
+        while (scheduler.next(work)) {
+            if (work.expert < 0) work.chunk_end = work.chunk_begin;  // nothing to add up, yet rows to write
+            load(work);
+        }
+        work.rows = 0;
+        work.chunk_end = work.chunk_begin;
+        load(work);
+        ptx::cp_async_wait<0>();  // none may be in flight when the block ends
+    }
+
+  private:
+    // The stages of one item; at least one, because the first one tells the consumers what the item is.
+    __device__ void load(const Work& work) {
+        int chunk = work.chunk_begin;
+        do {
+            const int stage = position_.stage;
+            ptx::mbarrier_wait(ring_.empty(stage), position_.parity ^ 1);
+            const int left = work.chunk_end - chunk, chunks = left < kChunks ? left : kChunks;
+            if (threadIdx.x == 0) drive_copy_engine(work, chunk, chunks, stage);
+            if (threads_arrive(arguments_)) {
+                weights_.copy(work, chunk, chunks, stage);
+                if (!arguments_.x_aligned) store_x(work, chunk, chunks, stage);
+                weights_.arrive(stage);
+            }
+            position_.advance();
+            chunk += kChunks;
+        } while (chunk < work.chunk_end);
+    }
+
+    // One thread: copies take their operands from uniform registers, so that a warp would issue them one by one anyway.
+    __device__ void drive_copy_engine(const Work& work, int chunk, int chunks, int stage) const {
+        constexpr int kBoxRows = x_box_rows(kConfig), kBoxBytes = kBoxRows * 128;
+        const int boxes = arguments_.x_aligned ? (work.rows + kBoxRows - 1) / kBoxRows : 0;
+        const u32 full = ring_.full(stage);
+        if (chunk == work.chunk_begin) ring_.shared.work[stage] = work;
+        ptx::mbarrier_arrive_expect_tx(full, chunks * boxes * kBoxBytes + weights_.bytes(work, chunks));
+        weights_.issue(work, chunk, chunks, stage);
+        for (int c = 0; c < chunks; ++c) {
+            const u32 to = ptx::shared_address(ring_.shared.x[stage][c]);
+#pragma unroll 1
+            for (int box = 0; box < boxes; ++box)
+                ptx::tensor_copy(to + box * kBoxBytes, arguments_.x_map, (chunk + c) * kChunkK, work.row + box * kBoxRows, full);
+        }
+    }
+    __device__ void store_x(const Work& work, int chunk, int chunks, int stage) const {
+        const XTile x = x_tile(arguments_, work.row, work.rows);
+        for (int c = 0; c < chunks; ++c)
+            x.store_chunk(ptx::shared_address(ring_.shared.x[stage][c]), chunk + c, int(threadIdx.x));
+    }
+
+    const MatmulArguments& arguments_;
+    Ring<kConfig> ring_;
+    Weights weights_;
+    typename Ring<kConfig>::Position position_;
+};
+
+// Slabs of 64 outputs that a tile really has: the last tile of N may have fewer.
+template <KernelConfig kConfig>
+__device__ inline int slabs_of(const Work& work, int n) {
+    const int slabs = (n - work.n + kSlabRows - 1) / kSlabRows;
+    return slabs < Shared<kConfig>::kSlabs ? slabs : Shared<kConfig>::kSlabs;
+}
+
+}  // namespace mxfp4

@@ -1,0 +1,143 @@
+// Which tile, and which range of k, a thread block works on next. The histogram of rows over groups is known on the device
+// only: a warp scans it, 32 groups at a time.
+#pragma once
+
+#include "contract/arguments.h"
+#include "contract/config.h"
+#include "ptx.cuh"
+
+namespace mxfp4 {
+
+// A piece of work: a tile of y, and a range of 64-k chunks.
+struct Work {
+    int expert;                    // -1: the group's id is out of range, its rows become zero
+    int row, rows;                 // first row of the tile, rows in it (1 .. block_m; 0: there is no more work)
+    int n;                         // first output
+    int tile_m;                    // rows rounded up to 8
+    int chunk_begin, chunk_end;    // of k
+    int range, first_range, last_range;  // the range of work this is in, and those that share the tile (split-k)
+    bool first_piece;              // of its range
+    bool first_range_starts_here;  // the tile starts where first_range starts
+
+    __device__ bool whole() const { return first_range == last_range; }
+};
+
+template <KernelConfig kConfig>
+class Scheduler {
+  public:
+    __device__ explicit Scheduler(const MatmulArguments& arguments)
+        : arguments_(arguments),
+          chunks_(int(ceil_div(arguments.k, kChunkK))),
+          tiles_n_(int(ceil_div(arguments.n, kConfig.block_n))),
+          range_(int(blockIdx.x) - int(gridDim.x)) {
+        if constexpr (kConfig.split_k != 1) {
+            int tiles = 0;
+            for (int base = 0; base < arguments_.groups; base += 32) {
+                load_groups(base);
+                tiles += group_tiles_;
+            }
+            steps_ = tiles * tiles_n_ * chunks_;
+            ranges_ = kConfig.split_k == 0 ? int(gridDim.x) : tiles * tiles_n_ * kConfig.split_k;
+            if (ranges_ > steps_) ranges_ = steps_;
+        }
+        load_groups(0);
+    }
+
+    // The next piece of this thread block; false when there is none.
+    __device__ bool next(Work& work) {
+        if constexpr (kConfig.split_k == 1) {
+            range_ += gridDim.x;
+            if (!find(range_, work)) return false;
+            work.chunk_begin = 0;
+            work.chunk_end = chunks_;
+            work.range = work.first_range = work.last_range = range_;
+            return true;
+        } else {
+            bool first_piece = false;
+            if (step_ >= range_end_) {
+                range_ += gridDim.x;
+                if (range_ >= ranges_) return false;
+                step_ = range_begin(range_);
+                range_end_ = range_begin(range_ + 1);
+                first_piece = true;
+            }
+            const int tile = step_ / chunks_;
+            if (!find(tile, work)) return false;
+            const int tile_begin = tile * chunks_, tile_end = tile_begin + chunks_;
+            const int end = range_end_ < tile_end ? range_end_ : tile_end;
+            work.chunk_begin = step_ - tile_begin;
+            work.chunk_end = end - tile_begin;
+            work.range = range_;
+            work.first_range = range_of(tile_begin);
+            work.last_range = range_of(tile_end - 1);
+            work.first_piece = first_piece;
+            work.first_range_starts_here = range_begin(work.first_range) == tile_begin;
+            step_ = end;
+            return true;
+        }
+    }
+
+  private:
+    __device__ int range_begin(int range) const { return int(i64(range) * steps_ / ranges_); }
+    __device__ int range_of(int step) const { return int((i64(step + 1) * ranges_ - 1) / steps_); }
+
+    __device__ int clamped_offset(int i) const {
+        const int offset = arguments_.expert_offsets[i];
+        return offset < 0 ? 0 : offset > arguments_.rows ? arguments_.rows : offset;
+    }
+    // Lane l holds group base + l: its rows, its tiles of rows, and the tiles of the lanes up to it.
+    __device__ void load_groups(int base) {
+        base_ = base;
+        const int group = base + ptx::lane_id();
+        row_begin_ = rows_ = 0;
+        if (group < arguments_.groups) {
+            row_begin_ = clamped_offset(group);
+            rows_ = clamped_offset(group + 1) - row_begin_;
+            if (rows_ < 0) rows_ = 0;
+        }
+        tiles_m_ = (rows_ + kConfig.block_m - 1) / kConfig.block_m;
+        tiles_up_to_ = tiles_m_;
+        for (int step = 1; step < 32; step *= 2) {
+            const int below = __shfl_up_sync(~0u, tiles_up_to_, step);
+            if (ptx::lane_id() >= step) tiles_up_to_ += below;
+        }
+        group_tiles_ = __shfl_sync(~0u, tiles_up_to_, 31);
+    }
+
+    // Tile ids only grow: walk on from the 32 groups at hand.
+    __device__ bool find(int tile, Work& work) {
+        while (tile >= (tiles_before_ + group_tiles_) * tiles_n_) {
+            if (base_ + 32 >= arguments_.groups) return false;
+            tiles_before_ += group_tiles_;
+            load_groups(base_ + 32);
+        }
+        const int local = tile - tiles_before_ * tiles_n_;
+        const unsigned behind = __ballot_sync(~0u, local < tiles_up_to_ * tiles_n_);
+        const int lane = __ffs(int(behind)) - 1;
+        const int tiles_m = __shfl_sync(~0u, tiles_m_, lane);
+        const int before = (__shfl_sync(~0u, tiles_up_to_, lane) - tiles_m) * tiles_n_;
+        const int rows = __shfl_sync(~0u, rows_, lane);
+        const int row_begin = __shfl_sync(~0u, row_begin_, lane);
+        const int group = base_ + lane;
+
+        // The rows of a group are spread evenly over its tiles, so that none is nearly empty. m runs fastest: thread
+        // blocks that run together share the weights of an n tile.
+        const int m = (local - before) % tiles_m;
+        const int per_tile = ((rows + tiles_m - 1) / tiles_m + 7) / 8 * 8;
+        work.row = row_begin + m * per_tile;
+        work.rows = rows - m * per_tile < per_tile ? rows - m * per_tile : per_tile;
+        work.n = (local - before) / tiles_m * kConfig.block_n;
+        work.tile_m = per_tile;
+        const int expert = arguments_.expert_ids ? arguments_.expert_ids[group] : group;
+        work.expert = expert >= 0 && expert < arguments_.experts ? expert : -1;
+        return true;
+    }
+
+    const MatmulArguments& arguments_;
+    int chunks_, tiles_n_;
+    int range_, ranges_ = 0, steps_ = 0, step_ = 0, range_end_ = 0;  // steps: 64-k chunks of tiles, in order
+    int tiles_before_ = 0;  // of rows, in the groups before base_
+    int base_ = 0, row_begin_ = 0, rows_ = 0, tiles_m_ = 0, tiles_up_to_ = 0, group_tiles_ = 0;
+};
+
+}  // namespace mxfp4

@@ -1,0 +1,26 @@
+// One kernel, several instantiated n: a tile of 130 rows pays for 144 of them, not 256.
+#pragma once
+
+namespace mxfp4 {
+
+// The instantiated n after n. Small tiles: steps of 8 up to 32, then 16. Large ones, where small n are rare: 16, 32, 64, 96, 128,
+// then steps of 16, where most time is spent.
+constexpr int next_tile_rows(int n, int block_m) {
+    if (block_m <= 64) return n < 32 ? n + 8 : n + 16;
+    return n < 32 ? n + 16 : n < 128 ? n + 32 : n + 16;
+}
+
+// Calls body.template operator()<kN>() with the smallest instantiated kN >= rows; the largest is block_m.
+template <int kBlockM, int kN = (kBlockM <= 64 ? 8 : 16), class Body>
+__device__ inline void with_tile_rows(int rows, Body&& body) {
+    if constexpr (kN >= kBlockM) {
+        body.template operator()<kBlockM>();
+    } else {
+        if (rows <= kN)
+            body.template operator()<kN>();
+        else
+            with_tile_rows<kBlockM, next_tile_rows(kN, kBlockM)>(rows, body);
+    }
+}
+
+}  // namespace mxfp4

@@ -1,0 +1,172 @@
+// The fast path: Yᵀ = W · Xᵀ. Weights are decoded straight into WGMMA's A registers, rows of x are its N dimension.
+// A persistent, warp-specialised kernel: one producer warpgroup fills a ring of stages, the others decode and multiply.
+#pragma once
+
+#include "consumer.cuh"
+#include "contract/arguments.h"
+#include "contract/config.h"
+#include "decode.cuh"
+#include "pipeline.cuh"
+#include "producer.cuh"
+#include "ptx.cuh"
+#include "wgmma_shapes.cuh"
+
+namespace mxfp4 {
+
+// native: the copy engine brings packed weights to shared memory as they are stored. A slab's values of a stage are one
+// contiguous run, its scales another.
+template <KernelConfig kConfig, WeightsFormat kFormat>
+struct NativeWeights {
+    static constexpr bool kThreadsCopy = false;
+
+    const MatmulArguments& arguments;
+    Ring<kConfig> ring;
+
+    __device__ u32 bytes(const Work& work, int chunks) const {
+        return slabs_of<kConfig>(work, arguments.n) * chunks * (kNativeValueTileBytes + kNativeScaleTileBytes);
+    }
+    __device__ void issue(const Work& work, int chunk, int chunks, int stage) const {
+        if (chunks <= 0) return;
+        const u32 full = ring.full(stage);
+        const u64 policy = ptx::policy_evict_first();
+        const i64 slab = work.n / kSlabRows;
+        const u8* values = arguments.values + work.expert * arguments.values_expert_bytes +
+                           slab * arguments.values_row_bytes + i64(chunk) * kNativeValueTileBytes;
+        const u8* scales = arguments.scales + work.expert * arguments.scales_expert_bytes +
+                           slab * arguments.scales_row_bytes + i64(chunk) * kNativeScaleTileBytes;
+        const int slabs = slabs_of<kConfig>(work, arguments.n);
+#pragma unroll 1
+        for (int s = 0; s < slabs; ++s) {
+            ptx::bulk_copy(ptx::shared_address(ring.shared.w[stage][s]), values, u32(chunks) * kNativeValueTileBytes, full, policy);
+            ptx::bulk_copy(ptx::shared_address(ring.shared.scales[stage][s]), scales, u32(chunks) * kNativeScaleTileBytes, full,
+                           policy);
+            values += arguments.values_row_bytes;
+            scales += arguments.scales_row_bytes;
+        }
+    }
+    __device__ void copy(const Work&, int, int, int) const {}
+    __device__ void arrive(int stage) const {
+        ptx::fence_proxy_async();
+        ptx::mbarrier_arrive(ring.full(stage));
+    }
+};
+
+// hopper: a tile of 64 rows and 64 k is 16 stored rows of 128 bytes; one behind the other they are in native's order. The
+// producer threads bring them by cp.async.
+template <KernelConfig kConfig, WeightsFormat kFormat>
+struct HopperWeights {
+    static constexpr bool kThreadsCopy = true;
+
+    const MatmulArguments& arguments;
+    Ring<kConfig> ring;
+
+    __device__ u32 bytes(const Work&, int) const { return 0; }
+    __device__ void issue(const Work&, int, int, int) const {}
+    __device__ void copy(const Work& work, int chunk, int chunks, int stage) const {
+        const int thread = int(threadIdx.x), slabs = slabs_of<kConfig>(work, arguments.n), slab0 = work.n / kSlabRows;
+        const u8* values = arguments.values + work.expert * arguments.values_expert_bytes +
+                           (i64(slab0) * 16 + (thread >> 3)) * arguments.values_row_bytes + i64(chunk) * 128 + (thread & 7) * 16;
+        for (int s = 0; s < slabs; ++s)
+            for (int c = 0; c < chunks; ++c)
+                ptx::cp_async16(ptx::shared_address(ring.shared.w[stage][s][c]) + thread * 16,
+                                values + s * 16 * arguments.values_row_bytes + c * 128, 16);
+        // 8 pieces of 16 bytes are the scales of a tile: a thread for each.
+        const u8* scales = arguments.scales + work.expert * arguments.scales_expert_bytes;
+        for (int i = thread; i < slabs * chunks * 8; i += kProducerWarps * 32) {
+            const int piece = i & 7, c = (i >> 3) % chunks, s = (i >> 3) / chunks;
+            const i64 at = hopper_scale_offset<kFormat>((slab0 + s) * 4 + (piece >> 1), chunk + c, arguments.scales_row_bytes);
+            ptx::cp_async16(ptx::shared_address(ring.shared.scales[stage][s][c]) + piece * 16, scales + at + (piece & 1) * 16, 16);
+        }
+    }
+    __device__ void arrive(int stage) const {
+        if (arguments.x_aligned) {
+            ptx::cp_async_arrive(ring.full(stage));
+            return;
+        }
+        ptx::cp_async_wait<0>();  // x was stored by this thread: a plain arrival, which releases the stores
+        ptx::fence_proxy_async();
+        ptx::mbarrier_arrive(ring.full(stage));
+    }
+};
+
+template <bool kCondition, class A, class B>
+struct Either {
+    using Type = A;
+};
+template <class A, class B>
+struct Either<false, A, B> {
+    using Type = B;
+};
+
+template <KernelConfig kConfig, WeightsFormat kFormat>
+struct WgmmaRs {
+    static_assert(check(kConfig, kFormat) == Reject::none);
+    using SharedMemory = Shared<kConfig>;
+    static_assert(sizeof(SharedMemory) + 1024 <= shared_bytes(kConfig));
+    using Weights = typename Either<kFormat.layout == Layout::native, NativeWeights<kConfig, kFormat>,
+                                    HopperWeights<kConfig, kFormat>>::Type;
+    static constexpr int kChunks = SharedMemory::kChunks;
+    static constexpr int kSlabs = slabs_per_warpgroup(kConfig);
+
+    const MatmulArguments& arguments;
+    SharedMemory& shared;
+    Ring<kConfig> ring;
+
+    __device__ static bool threads_arrive(const MatmulArguments& a) { return Producer<kConfig, Weights>::threads_arrive(a); }
+    __device__ void produce() const { Producer<kConfig, Weights>(arguments, ring, {arguments, ring}).run(); }
+
+    __device__ void consume(int warpgroup) const {
+        mxfp4::consume<kConfig>(arguments, shared, warpgroup, [&]<int kN>(const Work& work, auto& position, auto& d) {
+            multiply<kN>(work, warpgroup, position, d);
+        });
+    }
+
+    template <int kN, class Position>
+    __device__ void multiply(const Work& work, int warpgroup, Position& position, float (&d)[kSlabs][kN / 2]) const {
+        const auto rule = ScaleRule<kFormat>::of_expert(arguments.expert_shift, work.expert);
+        const int thread = int(threadIdx.x) & 127;
+        for (int chunk = work.chunk_begin; chunk < work.chunk_end; chunk += kChunks) {
+            ptx::mbarrier_wait(ring.full(position.stage), position.parity);
+            const u32 x = ptx::shared_address(shared.x[position.stage]);
+            const u32 w = ptx::shared_address(shared.w[position.stage][warpgroup * kSlabs]) + thread * 16;
+            const u32 scales = ptx::shared_address(shared.scales[position.stage][warpgroup * kSlabs]) + thread / 4 * 4;
+#pragma unroll
+            for (int c = 0; c < kChunks; ++c) {
+                if (c > 0 && chunk + c >= work.chunk_end) break;
+                const u32 b = ptx::descriptor_address(x + c * SharedMemory::kXChunkBytes);
+#pragma unroll
+                for (int s = 0; s < kSlabs; ++s) {
+                    const ptx::Word4 words = ptx::load_shared16(w + (s * kChunks + c) * kNativeValueTileBytes);
+                    u32 scale_word = ptx::load_shared4(scales + (s * kChunks + c) * kNativeScaleTileBytes);
+                    if constexpr (kFormat.layout == Layout::hopper)
+                        scale_word = without_padding(scale_word, chunk + c, arguments.k / kBlockElements);
+                    multiply_half<kN>(words.x, words.y, rule.multipliers(even_scales(scale_word)), b, d[s]);
+                    multiply_half<kN>(words.z, words.w, rule.multipliers(odd_scales(scale_word)), b + 4, d[s]);
+                }
+            }
+            ptx::wgmma_wait<0>();
+            ring.release(position);
+        }
+    }
+
+    // Two k16 steps under one scale are one group. The tensor cores may still read the fragments of the group before, so at
+    // most one group is in flight when new fragments are decoded.
+    template <int kN>
+    __device__ static void multiply_half(u32 word0, u32 word1, u32 multipliers, u32 b, float (&d)[kN / 2]) {
+        u32 a0[4], a1[4];
+        decode_fragment<kFormat>(word0, multipliers, a0);
+        decode_fragment<kFormat>(word1, multipliers, a1);
+        ptx::wgmma_fence();
+        ptx::Wgmma<kN>::rs(d, a0, ptx::swizzled_descriptor(b));
+        ptx::Wgmma<kN>::rs(d, a1, ptx::swizzled_descriptor(b + 2));
+        ptx::wgmma_commit();
+        ptx::wgmma_wait<1>();
+    }
+};
+
+template <KernelConfig kConfig, WeightsFormat kFormat>
+__device__ inline void run_wgmma_rs(const MatmulArguments& arguments) {
+    run_warp_specialised<kConfig, WgmmaRs<kConfig, kFormat>>(arguments);
+}
+
+}  // namespace mxfp4

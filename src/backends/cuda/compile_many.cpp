@@ -1,0 +1,82 @@
+#include "backends/cuda/compile_many.h"
+
+#include <algorithm>
+#include <atomic>
+#include <thread>
+
+#include "backends/cuda/default_config.h"
+#include "core/config_text.h"
+
+namespace mxfp4 {
+namespace {
+
+constexpr int kScaleWarps = 8;  // what gpt-oss users hold
+
+WeightsFormat format_of(Layout layout, ScaleClass scale_class = ScaleClass::folded) {
+    return {layout, layout == Layout::native ? 0 : kScaleWarps, scale_class};
+}
+
+constexpr const char* kSample[] = {
+    "naive/blocks bm64 bn64 bk64 w1 s1 k1",         "naive/hopper bm64 bn64 bk64 w1 s1 k1",
+    "naive/native bm64 bn64 bk64 w1 s1 k1",         "mma/blocks bm16 bn64 bk64 w4 s4 k1",
+    "mma/hopper bm16 bn64 bk64 w4 s4 k1",           "mma/native bm8 bn64 bk128 w4 s4 k1",
+    "mma/native bm64 bn128 bk64 w8 s3 k1",          "wgmma_ss/hopper bm128 bn128 bk64 w12 s3 k1",
+    "wgmma_ss/native bm64 bn128 bk64 w12 s4 k1",    "wgmma_rs/hopper bm64 bn128 bk64 w8 s4 k1",
+    "wgmma_rs/native bm8 bn128 bk128 w12 s4 k0 c2", "wgmma_rs/native bm16 bn128 bk128 w12 s6 k2",
+    "wgmma_rs/native bm128 bn256 bk64 w12 s4 k1",
+};
+// Scale classes differ in a few instructions: one small config of each kernel that decodes shows them all.
+constexpr const char* kScaleClassSample[] = {
+    "naive/blocks bm64 bn64 bk64 w1 s1 k1",       "mma/hopper bm8 bn64 bk64 w4 s4 k1",
+    "wgmma_ss/native bm8 bn128 bk64 w12 s4 k1",   "wgmma_rs/hopper bm8 bn128 bk128 w12 s8 k1",
+    "wgmma_rs/native bm32 bn128 bk128 w12 s8 k1",
+};
+
+}  // namespace
+
+std::vector<CompileJob> sample_jobs() {
+    std::vector<CompileJob> jobs;
+    for (const char* text : kSample) {
+        const KernelConfig config = parse_config(text);
+        jobs.push_back({config, format_of(config.layout)});
+    }
+    for (const char* text : kScaleClassSample)
+        for (const ScaleClass scale_class : {ScaleClass::rebased, ScaleClass::plain}) {
+            const KernelConfig config = parse_config(text);
+            jobs.push_back({config, format_of(config.layout, scale_class)});
+        }
+    for (const Layout layout : {Layout::blocks, Layout::hopper, Layout::native})
+        for (const KernelConfig& config : default_configs(format_of(layout)))
+            jobs.push_back({config, format_of(layout)});
+    return jobs;
+}
+
+std::vector<CompileReport> compile_many(Jit& jit, std::span<const CompileJob> jobs, int threads,
+                                        const CompileDone& done) {
+    std::vector<CompileReport> reports(jobs.size());
+    std::atomic<std::size_t> next{0};
+    std::mutex mutex;
+    std::exception_ptr failed;
+    const auto work = [&] {
+        try {
+            for (std::size_t job = next++; job < jobs.size(); job = next++) {
+                reports[job] = jit.compile(jobs[job].config, jobs[job].format)->report;
+                const std::lock_guard lock(mutex);
+                if (done) done(job, reports[job]);
+            }
+        } catch (...) {
+            next = jobs.size();  // the others end too
+            const std::lock_guard lock(mutex);
+            failed = std::current_exception();
+        }
+    };
+    const int wanted = threads > 0 ? threads : int(std::max(1u, std::thread::hardware_concurrency()));
+    std::vector<std::thread> pool;
+    for (int i = 1; i < std::min(wanted, int(jobs.size())); ++i) pool.emplace_back(work);
+    work();
+    for (std::thread& thread : pool) thread.join();
+    if (failed) std::rethrow_exception(failed);
+    return reports;
+}
+
+}  // namespace mxfp4

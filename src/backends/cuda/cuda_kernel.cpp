@@ -1,0 +1,91 @@
+#include "backends/cuda/cuda_kernel.h"
+
+#include <fmt/format.h>
+#include <mxfp4/error.h>
+
+#include "core/config_text.h"
+
+namespace mxfp4 {
+namespace {
+
+class CudaKernel : public Kernel {
+  public:
+    CudaKernel(std::shared_ptr<const PrimaryContext> context, const KernelConfig& config, Jit::ImagePtr image,
+               int sm_count);
+    ~CudaKernel() override;
+
+    const KernelConfig& config() const override { return config_; }
+    const CompileReport& report() const override { return image_->report; }
+    void launch(const MatmulArguments& arguments, Stream stream) const override;
+
+  private:
+    std::shared_ptr<const PrimaryContext> context_;
+    KernelConfig config_;
+    Jit::ImagePtr image_;
+    Module module_;
+    CUfunction function_ = nullptr;
+    unsigned blocks_ = 0, threads_ = 0, shared_bytes_ = 0;
+};
+
+CudaKernel::CudaKernel(std::shared_ptr<const PrimaryContext> context, const KernelConfig& config, Jit::ImagePtr image,
+                       int sm_count)
+    : context_(std::move(context)), config_(config), image_(std::move(image)),
+      threads_(unsigned(config.num_warps) * 32), shared_bytes_(unsigned(shared_bytes(config))) {
+    const Driver& cuda = driver();
+    check(cuda.module_load_data(module_.out(), image_->cubin.data()), "load a kernel");
+    check(cuda.module_get_function(&function_, module_.get(), kKernelName), "find the kernel in its image");
+    check(cuda.func_set_attribute(function_, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, int(shared_bytes_)),
+          "give the kernel its shared memory");
+    int resident = 0;
+    check(cuda.occupancy_max_active_blocks_per_multiprocessor(&resident, function_, int(threads_), shared_bytes_),
+          "ask how many blocks fit an SM");
+    // Every kernel is persistent: its blocks loop over the tiles. Those of the wgmma kernels may wait for one another,
+    // so that all must be resident.
+    const int wanted = is_wgmma(config.variant) ? config.ctas_per_sm : 1;
+    if (resident < wanted)
+        throw Error(
+            ErrorCode::compile, "the kernel does not fit the device: " + to_text(config),
+            {fmt::format("{} blocks an SM", resident), fmt::format("at least {}", wanted), "take a smaller config"});
+    blocks_ = unsigned(sm_count * (is_wgmma(config.variant) ? wanted : resident));
+}
+
+CudaKernel::~CudaKernel() {
+    // A module is unloaded in its context. Failing here, at process exit say, leaves nothing to do.
+    try {
+        const CurrentContext current(context_->get());
+        module_ = Module();
+    } catch (const Error&) {}
+}
+
+// x as the copy engine sees it: boxes of 64 k (128 bytes, swizzled) and a few rows. Encoding is arithmetic on the host.
+void describe_x(const KernelConfig& config, MatmulArguments& a) {
+    static_assert(sizeof(TensorMap) == sizeof(CUtensorMap) && alignof(TensorMap) == alignof(CUtensorMap));
+    const cuuint64_t sizes[2] = {cuuint64_t(a.k), cuuint64_t(a.rows)};
+    const cuuint64_t row_bytes[1] = {cuuint64_t(a.x_stride) * 2};
+    const cuuint32_t box[2] = {kChunkK, cuuint32_t(x_box_rows(config))}, steps[2] = {1, 1};
+    check(driver().tensor_map_encode_tiled(reinterpret_cast<CUtensorMap*>(&a.x_map), CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2,
+                                           const_cast<void*>(a.x), sizes, row_bytes, box, steps,
+                                           CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                                           CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE),
+          "describe x to the copy engine");
+}
+
+void CudaKernel::launch(const MatmulArguments& arguments, Stream stream) const {
+    const CurrentContext current(context_->get());
+    MatmulArguments a = arguments;
+    if (is_wgmma(config_.variant) && a.x_aligned) describe_x(config_, a);
+    void* parameters[] = {&a};
+    check(driver().launch_kernel(function_, blocks_, 1, 1, threads_, 1, 1, shared_bytes_, stream, parameters, nullptr),
+          "launch a kernel");
+}
+
+}  // namespace
+
+KernelPtr load_cuda_kernel(std::shared_ptr<const PrimaryContext> context, const KernelConfig& config,
+                           Jit::ImagePtr image, int sm_count) {
+    if (!image->report.rejected.empty())
+        throw Error(ErrorCode::compile, "a kernel was rejected: " + image->report.rejected, {to_text(config), "", ""});
+    return std::make_shared<const CudaKernel>(std::move(context), config, std::move(image), sm_count);
+}
+
+}  // namespace mxfp4

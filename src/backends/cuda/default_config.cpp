@@ -1,0 +1,57 @@
+#include "backends/cuda/default_config.h"
+
+namespace mxfp4 {
+namespace {
+
+struct Choice {
+    i64 rows_per_group;  // up to this many
+    KernelConfig config;
+};
+
+constexpr i64 kAnyRows = 9223372036854775807ll;
+constexpr Variant kRs = Variant::wgmma_rs;
+constexpr Layout kNative = Layout::native, kBlocks = Layout::blocks;
+
+// variant, layout, block_m, block_n, block_k, num_warps, stages, split_k. hopper takes native's rows.
+constexpr Choice kChoices[] = {
+    {8, {kRs, kNative, 8, 128, 128, 12, 8, 1}},
+    {16, {kRs, kNative, 16, 128, 128, 12, 8, 1}},
+    {32, {kRs, kNative, 32, 128, 128, 12, 8, 1}},
+    {64, {kRs, kNative, 64, 128, 128, 12, 4, 1}},
+    {kAnyRows, {kRs, kNative, 192, 192, 64, 16, 4, 1}},
+};
+constexpr KernelConfig kBlocksChoice{Variant::wgmma_ss, kBlocks, 128, 128, 64, 12, 3, 1};
+
+constexpr KernelConfig for_layout(KernelConfig config, Layout layout) {
+    config.layout = layout;
+    return config;
+}
+
+constexpr bool all_pass() {
+    for (const Choice& choice : kChoices) {
+        if (check(choice.config, {kNative, 0}) != Reject::none) return false;
+        if (check(for_layout(choice.config, Layout::hopper), {Layout::hopper, 8}) != Reject::none) return false;
+    }
+    return check(kBlocksChoice, {kBlocks, 8}) == Reject::none;
+}
+static_assert(all_pass());
+
+}  // namespace
+
+KernelConfig default_config(const WeightsFormat& format, const ProblemShape& shape) {
+    if (format.layout == Layout::blocks) return kBlocksChoice;
+    const i64 groups = shape.groups ? shape.groups : shape.experts;
+    const i64 rows_per_group = ceil_div(shape.rows, groups > 0 ? groups : 1);
+    const Choice* choice = kChoices;
+    while (choice->rows_per_group < rows_per_group) ++choice;
+    return for_layout(choice->config, format.layout);
+}
+
+std::vector<KernelConfig> default_configs(const WeightsFormat& format) {
+    if (format.layout == Layout::blocks) return {kBlocksChoice};
+    std::vector<KernelConfig> configs;
+    for (const Choice& choice : kChoices) configs.push_back(for_layout(choice.config, format.layout));
+    return configs;
+}
+
+}  // namespace mxfp4

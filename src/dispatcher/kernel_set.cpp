@@ -1,0 +1,76 @@
+#include "dispatcher/kernel_set.h"
+
+#include <cmath>
+#include <limits>
+
+#include <fmt/format.h>
+
+#include "core/config_text.h"
+
+namespace mxfp4 {
+namespace {
+
+// A kernel that does not compile now will not later; but memory, say, may be free again next time.
+bool will_never_load(const std::exception_ptr& failure) {
+    try {
+        std::rethrow_exception(failure);
+    } catch (const Error& error) {
+        return error.code() == ErrorCode::compile;
+    } catch (...) {
+        return false;
+    }
+}
+
+}  // namespace
+
+const LoadedKernel& KernelSet::get(const KernelConfig& config, const WeightsFormat& format, i64 rows, How how) {
+    const std::string text = to_text(config);
+    const std::string key = fmt::format("{} w{} {}", text, format.scale_warps, to_string(format.scale_class));
+    std::promise<const LoadedKernel*> promise;
+    Future future;
+    {
+        const std::lock_guard lock(mutex_);
+        const auto [entry, mine] = futures_.try_emplace(key);
+        if (!mine) {
+            future = entry->second;
+        } else {
+            entry->second = promise.get_future().share();
+        }
+    }
+    if (future.valid()) return *future.get();
+    try {
+        auto loaded =
+            std::make_unique<const LoadedKernel>(LoadedKernel{backend_.load(config, format), text, format, rows, how});
+        const std::lock_guard lock(mutex_);
+        loaded_.push_back(std::move(loaded));
+        promise.set_value(loaded_.back().get());
+        return *loaded_.back();
+    } catch (...) {
+        promise.set_exception(std::current_exception());
+        if (!will_never_load(std::current_exception())) {
+            const std::lock_guard lock(mutex_);
+            futures_.erase(key);
+        }
+        throw;
+    }
+}
+
+const LoadedKernel* KernelSet::stand_in(const WeightsFormat& format, const ProblemShape& shape,
+                                        bool whole_tiles) const {
+    const LoadedKernel* best = nullptr;
+    double best_distance = std::numeric_limits<double>::infinity();
+    const std::lock_guard lock(mutex_);
+    for (const auto& loaded : loaded_) {
+        const KernelConfig& config = loaded->kernel->config();
+        if (!(loaded->format == format) || (whole_tiles && config.split_k != 1)) continue;
+        if (check(config, format, shape, backend_.limits()) != Reject::none) continue;
+        const double distance = std::abs(std::log2(double(shape.rows + 1) / double(loaded->rows + 1)));
+        if (distance < best_distance) {
+            best = loaded.get();
+            best_distance = distance;
+        }
+    }
+    return best;
+}
+
+}  // namespace mxfp4

@@ -1,0 +1,65 @@
+// Which kernel serves which problem of a weight: found without a lock, because what is published never changes.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "dispatcher/kernel_set.h"
+
+namespace mxfp4 {
+
+struct RouteKey {
+    i64 rows = 0, groups = 0;  // upper bounds of their buckets
+    bool x_aligned = true, y_aligned = true;
+    bool operator==(const RouteKey&) const = default;
+};
+
+struct Route {
+    RouteKey key;
+    const LoadedKernel* kernel = nullptr;
+    How how = How::fallback;
+    const Route* next = nullptr;
+};
+
+class RouteTable {
+  public:
+    const Route* find(const RouteKey& key) const {
+        const Route* route = heads_[slot(key)].load(std::memory_order_acquire);
+        while (route && !(route->key == key)) route = route->next;
+        return route;
+    }
+    const Route& add(std::unique_ptr<Route> route) {  // one thread at a time
+        std::atomic<const Route*>& head = heads_[slot(route->key)];
+        route->next = head.load(std::memory_order_relaxed);
+        head.store(route.get(), std::memory_order_release);
+        routes_.push_back(std::move(route));
+        return *routes_.back();
+    }
+
+  private:
+    static constexpr int kSlotBits = 6;
+    static std::size_t slot(const RouteKey& key) {
+        const u64 mixed = (u64(key.rows) * 4 + key.x_aligned * 2 + key.y_aligned) ^ u64(key.groups) << 34;
+        return std::size_t(mixed * 0x9E3779B97F4A7C15ull >> (64 - kSlotBits));
+    }
+    std::array<std::atomic<const Route*>, 1 << kSlotBits> heads_ = {};
+    std::vector<std::unique_ptr<const Route>> routes_;
+};
+
+// All weights of one format and size share their routes.
+struct WeightShape {
+    WeightsFormat format;
+    int layout_version = 1;
+    i64 experts = 0, n = 0, k = 0;
+
+    RouteTable routes;
+    std::mutex mutex;  // guards adding routes, and the rest
+    std::condition_variable changed;
+    std::vector<RouteKey> in_progress;  // keys whose kernel a thread is loading
+};
+
+}  // namespace mxfp4

@@ -1,0 +1,422 @@
+// Drives mxfp4-cache as a user would: every verb, its JSON, its exit codes, and files that are not what they should be.
+#include <catch2/catch_test_macros.hpp>
+
+#include <algorithm>
+#include <random>
+
+#include <nlohmann/json.hpp>
+
+#include "backends/cuda/image_store.h"
+#include "cache/problem_key.h"
+#include "cache/sqlite.h"
+#include "cache/winner_json.h"
+#include "core/config_text.h"
+#include "support/run_tool.h"
+#include "support/temporary_folder.h"
+
+using namespace mxfp4;
+using namespace mxfp4::test;
+using Json = nlohmann::json;
+using Strings = std::vector<std::string>;
+
+namespace {
+
+const std::string kHostConfig = "host/native bm8 bn64 bk64 w2 s1 k1";
+
+// A winner of this machine's host backend, so that explain can find it exact.
+Winner tuned(std::int64_t rows) {
+    static const auto backend = make_host_backend({});
+    Winner winner;
+    winner.key =
+        problem_key(*backend, {}, kLayoutVersion[int(Layout::native)], {.experts = 4, .n = 128, .k = 64, .rows = rows});
+    winner.key.kernel_hash = backend->kernel_hash(Variant::host);
+    winner.config = kHostConfig;
+    winner.us = 10.5;
+    winner.us_p10 = 10;
+    winner.us_p90 = 11;
+    winner.us_default = 12.25;
+    winner.tuned_at = "2026-01-31T12:00:00Z";
+    return winner;
+}
+
+// A database with winners for 16, 64 and 256 rows, and the tool.
+class Setup {
+  public:
+    Setup() { Cache::open(db, Cache::Mode::read_write).put({tuned(16), tuned(64), tuned(256)}); }
+
+    ToolRun run(Strings arguments) const {
+        arguments.insert(arguments.end(), {"--db", db.string()});
+        return bare(arguments);
+    }
+    ToolRun bare(const Strings& arguments) const { return run_tool("MXFP4_CACHE", arguments, folder); }
+    // One JSON object and nothing else on stdout.
+    Json json(Strings arguments, int code = 0) const {
+        arguments.push_back("--json");
+        const ToolRun result = run(arguments);
+        INFO(result.error);
+        CHECK(result.exit_code == code);
+        CHECK(std::count(result.out.begin(), result.out.end(), '\n') == 1);
+        return Json::parse(result.out);
+    }
+    Json explain(Strings more) const {
+        more.insert(more.begin(), {"explain", "--device", "host"});
+        return json(more);
+    }
+
+    TemporaryFolder folder;
+    std::filesystem::path db = folder / "tuned.sqlite";
+};
+
+// It failed as tools should: the code, one line on stderr, nothing on stdout.
+void check_failure(const ToolRun& run, int code, const std::string& part) {
+    INFO(run.error);
+    CHECK(run.exit_code == code);
+    CHECK(run.out == "");
+    CHECK(run.one_error_line());
+    CHECK(run.error.starts_with("mxfp4-cache: "));
+    CHECK(run.error.find(part) != std::string::npos);
+}
+
+// An environment variable, or (empty) its absence, for a while.
+class Environment {
+  public:
+    Environment(const char* name, const std::string& value)
+        : name_(name), before_(std::getenv(name) ? std::getenv(name) : "") {
+        set(value);
+    }
+    Environment(const Environment&) = delete;
+    Environment& operator=(const Environment&) = delete;
+    ~Environment() { set(before_); }
+
+  private:
+    void set(const std::string& value) { value.empty() ? unsetenv(name_) : setenv(name_, value.c_str(), 1); }
+    const char* name_;
+    std::string before_;
+};
+
+void write_bytes(const std::filesystem::path& path, const std::string& bytes) {
+    std::ofstream(path, std::ios::binary) << bytes;
+}
+
+}  // namespace
+
+TEST_CASE("list and show print winners") {
+    const Setup setup;
+    const Json listed = setup.json({"list"});
+    REQUIRE(listed["winners"].size() == 3);
+    for (const Json& winner : listed["winners"]) {
+        CHECK(winner["config"] == kHostConfig);
+        CHECK(winner["us"] == 10.5);
+        CHECK(winner["us_default"] == 12.25);
+        CHECK(winner["status"] == "ok");
+        CHECK(winner["tuned_at"] == "2026-01-31T12:00:00Z");
+        CHECK(winner["fields"]["n"] == 128);
+        CHECK(winner["fields"]["layout"] == "native");
+        CHECK(Key::parse(winner["key"].get<std::string>()).k == 64);
+    }
+    const std::string key = tuned(64).key.text();
+    const ToolRun text = setup.run({"list"});
+    CHECK(text.out.find(key) != std::string::npos);
+    for (const std::string& name : {key, tuned(64).key.hash(), tuned(64).key.hash().substr(0, 12)}) {
+        CHECK(setup.json({"show", name})["key"] == key);
+        CHECK(setup.run({"show", name}).out.find("rows              64") != std::string::npos);
+    }
+    check_failure(setup.run({"show", "zzz"}), 1, "no winner has this key (is 'zzz'");
+    // --db and --json before the verb, and from the environment.
+    CHECK(setup.bare({"--json", "--db", setup.db.string(), "list"}).out == setup.run({"list", "--json"}).out);
+    {
+        const Environment db("MXFP4_DB", setup.db.string());
+        CHECK(setup.bare({"list", "--json"}).out == setup.run({"list", "--json"}).out);
+    }
+    CHECK(setup.run({"list", "--quiet"}).error == "");
+}
+
+TEST_CASE("an ambiguous hash is one clear line") {
+    const Setup setup;
+    std::vector<Winner> many;
+    for (const std::int64_t rows : rows_buckets(1024)) many.push_back(tuned(rows));
+    REQUIRE(many.size() > 16);  // so that two hashes begin alike
+    Cache::open(setup.db, Cache::Mode::read_write).put(many);
+    std::string first;
+    for (const Winner& a : many)
+        for (const Winner& b : many)
+            if (a.key != b.key && a.key.hash()[0] == b.key.hash()[0]) first = a.key.hash().substr(0, 1);
+    check_failure(setup.run({"show", first}), 1, "more than one winner has this key");
+}
+
+TEST_CASE("explain says exact, near and fallback, and why") {
+    const Setup setup;
+    const Strings shape = {"--shape", "4,128,64"};
+    const auto explain = [&](const Strings& more) {
+        Strings arguments = shape;
+        arguments.insert(arguments.end(), more.begin(), more.end());
+        return setup.explain(arguments);
+    };
+    const Json exact = explain({"--rows", "50"});
+    CHECK(exact["how"] == "exact");
+    CHECK(exact["config"] == kHostConfig);
+    CHECK(exact["key"] == tuned(64).key.text());
+    CHECK(exact["nearest"]["key"] == tuned(64).key.text());
+    CHECK(exact["nearest"]["differs"] == Json::array());
+
+    const Json near = explain({"--rows", "90"});
+    CHECK(near["how"] == "near");
+    CHECK(near["nearest"]["key"] == tuned(64).key.text());
+    CHECK(near["nearest"]["differs"] == Json::array({"rows"}));
+
+    const Json far = explain({"--rows", "100000"});
+    CHECK(far["how"] == "fallback");
+    CHECK(far["nearest"]["key"] == tuned(256).key.text());
+    CHECK(parse_config(far["config"].get<std::string>()).variant == Variant::host);
+    CHECK(explain({"--rows", "50", "--unaligned-x"})["how"] == "fallback");
+    CHECK(explain({"--rows", "50", "--scale-class", "plain"})["nearest"]["differs"] == Json::array({"scale_class"}));
+    CHECK(explain({"--rows", "50", "--layout", "hopper", "--num-warps", "4"})["nearest"]["differs"] ==
+          Json::array({"layout", "scale_warps"}));
+    CHECK(explain({"--rows", "50", "--groups", "3"})["how"] == "near");
+
+    const ToolRun text = setup.run({"explain", "--device", "host", "--shape", "4,128,64", "--rows", "90"});
+    CHECK(text.out.find("how      near") != std::string::npos);
+    CHECK(text.out.find("rows (64, wanted 96)") != std::string::npos);
+    CHECK(setup.run({"explain", "--shape", "4,128,64", "--rows", "1"}).error.find("device: ") != std::string::npos);
+    // Without a database everything is a fallback.
+    const ToolRun none = setup.bare({"explain", "--json", "--device", "host", "--shape", "4,128,64", "--rows", "64",
+                                     "--db", (setup.folder / "none").string()});
+    CHECK(none.exit_code == 0);
+    CHECK(Json::parse(none.out)["how"] == "fallback");
+    CHECK(Json::parse(none.out)["nearest"] == Json());
+}
+
+TEST_CASE("explain names candidates that check() refuses") {
+    const Setup setup;
+    Winner impossible = tuned(32);
+    impossible.config = "host/native bm8 bn100 bk64 w2 s1 k1";
+    Cache::open(setup.db, Cache::Mode::read_write).put(impossible);
+    const Json said = setup.explain({"--shape", "4,128,64", "--rows", "32"});
+    CHECK(said["how"] == "near");
+    CHECK(said["config"] == kHostConfig);
+    REQUIRE(said["refused"].size() == 1);
+    CHECK(said["refused"][0]["reason"] == reject_text(Reject::block_n_not_supported));
+    const Json bad = setup.json({"verify"}, 1);
+    CHECK(bad["bad"][0]["key"] == impossible.key.text());
+}
+
+TEST_CASE("block and unblock") {
+    const Setup setup;
+    const std::string key = tuned(64).key.text();
+    CHECK(setup.json({"block", key}) == Json{{"key", key}, {"status", "blocked"}});
+    CHECK(setup.json({"show", key})["status"] == "blocked");
+    const Json said = setup.explain({"--shape", "4,128,64", "--rows", "64"});
+    CHECK(said["how"] == "fallback");  // the neighbours have the config that was blocked
+    CHECK(said["nearest"]["differs"] == Json::array({"status"}));
+    CHECK(setup.run({"unblock", tuned(64).key.hash()}).exit_code == 0);
+    CHECK(setup.explain({"--shape", "4,128,64", "--rows", "64"})["how"] == "exact");
+    check_failure(setup.run({"block", "zzz"}), 1, "no winner has this key");
+}
+
+TEST_CASE("verify names a damaged row and a damaged image") {
+    const Setup setup;
+    CHECK(setup.json({"verify"}) == Json{{"ok", true}, {"bad", Json::array()}});
+    const ImageStore images(image_folder(setup.db));
+    CompiledImage image;
+    image.cubin = "machine code";
+    for (const char digit : {'a', 'b'}) {
+        image.report.image_key = std::string(64, digit);
+        images.put(image);
+    }
+    CHECK(setup.run({"verify"}).exit_code == 0);
+    const auto path = image_folder(setup.db) / std::string(64, 'b');
+    std::string bytes = text_of(path);
+    bytes.back() ^= 1;
+    write_bytes(path, bytes);
+    sqlite::Database(setup.db, sqlite::Database::Mode::read_write)
+        .execute("UPDATE winners SET us = 1 WHERE json_extract(fields, '$.rows') = '64'");
+    const Json said = setup.json({"verify"}, 1);
+    CHECK(said["ok"] == false);
+    REQUIRE(said["bad"].size() == 2);
+    CHECK(said["bad"][0]["key"] == tuned(64).key.text());
+    CHECK(said["bad"][1]["key"] == std::string(64, 'b'));
+    CHECK(setup.json({"list"})["winners"].size() == 2);
+
+    // gc takes away what verify named, and images that nobody needs.
+    const Json would = setup.json({"gc", "--dry-run"});
+    CHECK(would["rows"].size() == 1);
+    CHECK(would["images"].size() == 2);
+    CHECK(setup.json({"verify"}, 1) == said);
+    Json did = setup.json({"gc"});
+    CHECK(did["dry_run"] == false);
+    did["dry_run"] = true;
+    CHECK(did == would);
+    CHECK(setup.json({"verify"})["ok"] == true);
+    CHECK(setup.json({"list"})["winners"].size() == 2);
+    CHECK(std::filesystem::is_empty(image_folder(setup.db)));
+    CHECK(setup.json({"gc"})["rows"].empty());
+}
+
+TEST_CASE("gc removes winners of another kernel text") {
+    const Setup setup;
+    Winner stale = tuned(1024);
+    stale.key.kernel_hash = "old";
+    Cache::open(setup.db, Cache::Mode::read_write).put(stale);
+    CHECK(setup.explain({"--shape", "4,128,64", "--rows", "1024"})["nearest"]["differs"] ==
+          Json::array({"kernel_hash"}));
+    const Json said = setup.json({"gc"});
+    REQUIRE(said["rows"].size() == 1);
+    CHECK(said["rows"][0]["key"] == stale.key.text());
+    CHECK(setup.json({"list"})["winners"].size() == 3);
+}
+
+TEST_CASE("export and import carry everything, once") {
+    const Setup setup;
+    const std::string file = (setup.folder / "winners.json").string(),
+                      other = (setup.folder / "new/other.sqlite").string();
+    CHECK(setup.run({"block", tuned(16).key.text()}).exit_code == 0);
+    CHECK(setup.json({"export", "-o", file})["winners"] == 3);
+    CHECK(Json::parse(text_of(file)) == setup.json({"export"}));
+    const auto import = [&](const std::string& from) { return setup.bare({"import", from, "--json", "--db", other}); };
+    const ToolRun first = import(file);
+    CHECK(first.exit_code == 0);
+    CHECK(Json::parse(first.out)["taken"].size() == 3);
+    CHECK(Json::parse(import(file).out) == Json{{"taken", Json::array()}, {"kept", 3}});
+    CHECK(setup.run({"diff", other}).exit_code == 0);
+    CHECK(setup.bare({"export", "--json", "--db", other}).out == setup.run({"export", "--json"}).out);
+
+    const std::string before = text_of(other);
+    Json broken = Json::parse(text_of(file));
+    broken["winners"][1]["us"] = -3;
+    write_bytes(file, broken.dump());
+    check_failure(import(file), 1, "winner 2");
+    write_bytes(file, "{");
+    check_failure(import(file), 1, "is no JSON");
+    check_failure(import((setup.folder / "absent.json").string()), 1, "cannot read");
+    CHECK(text_of(other) == before);
+    check_failure(setup.run({"export", "-o", (setup.folder / "absent/out.json").string()}), 1, "cannot write");
+}
+
+TEST_CASE("diff and merge") {
+    const Setup setup;
+    const auto other = setup.folder / "other.sqlite";
+    Winner newer = tuned(64);
+    newer.config = "host/native bm16 bn64 bk64 w2 s1 k1";
+    newer.tuned_at = "2026-02-01T00:00:00Z";
+    Cache::open(other, Cache::Mode::read_write).put({tuned(16), newer, tuned(32)});
+    const Json different = setup.json({"diff", other.string()}, 1);
+    CHECK(different["only_here"] == Json::array({tuned(256).key.text()}));
+    CHECK(different["only_there"] == Json::array({tuned(32).key.text()}));
+    REQUIRE(different["changed"].size() == 1);
+    CHECK(different["changed"][0]["there"]["config"] == newer.config);
+
+    const Json merged = setup.json({"merge", other.string()});
+    CHECK(merged["taken"].size() == 2);
+    CHECK(merged["kept"] == 1);
+    CHECK(setup.json({"show", newer.key.text()})["config"] == newer.config);
+    CHECK(setup.json({"list"})["winners"].size() == 4);
+    CHECK(setup.json({"merge", other.string()})["taken"].empty());
+    check_failure(setup.run({"merge", (setup.folder / "absent").string()}), 1, "there is no tuning database");
+}
+
+TEST_CASE("arguments that are wrong by themselves exit 2") {
+    const Setup setup;
+    const Strings explain = {"explain", "--device", "host", "--rows", "4"};
+    const auto with = [&](const Strings& more) {
+        Strings arguments = explain;
+        arguments.insert(arguments.end(), more.begin(), more.end());
+        return arguments;
+    };
+    for (const Strings& arguments : {Strings{},
+                                     Strings{"frobnicate"},
+                                     Strings{"list", "--frobnicate"},
+                                     Strings{"list", "extra"},
+                                     Strings{"show"},
+                                     Strings{"block"},
+                                     Strings{"import"},
+                                     Strings{"merge"},
+                                     Strings{"diff"},
+                                     Strings{"list", "show", "x"},
+                                     explain,
+                                     with({"--shape", "4,128"}),
+                                     with({"--shape", "4,128,64,2"}),
+                                     with({"--shape", "a,b,c"}),
+                                     with({"--shape", "0,128,64"}),
+                                     with({"--shape", "4,0,64"}),
+                                     with({"--shape", "4,128,0"}),
+                                     with({"--shape", "4,128,33"}),
+                                     with({"--shape", "4,-128,64"}),
+                                     with({"--shape", "99999999999,128,64"}),
+                                     with({"--shape", "4,128,64", "--rows", "-1"}),
+                                     with({"--shape", "4,128,64", "--groups", "-1"}),
+                                     with({"--shape", "4,128,64", "--layout", "odd"}),
+                                     with({"--shape", "4,128,64", "--num-warps", "8"}),
+                                     with({"--shape", "4,128,64", "--layout", "hopper", "--num-warps", "6"}),
+                                     with({"--shape", "4,128,64", "--scale-class", "odd"}),
+                                     with({"--shape", "4,128,64", "--device", "cuda:x"}),
+                                     with({"--shape", "4,128,64", "--device", "tpu"})}) {
+        std::string line;
+        for (const std::string& argument : arguments) line += argument + " ";
+        INFO(line);
+        check_failure(setup.run(arguments), 2, "mxfp4-cache: ");
+    }
+    {
+        const Environment db("MXFP4_DB", ""), cache("XDG_CACHE_HOME", ""), home("HOME", "");
+        check_failure(setup.bare({"list"}), 2, "--db PATH");
+    }
+    const ToolRun help = setup.bare({"--help"}), version = setup.bare({"--version"}),
+                  verb = setup.bare({"explain", "--help"});
+    CHECK((help.exit_code == 0 && help.out.find("explain") != std::string::npos && help.error.empty()));
+    CHECK((version.exit_code == 0 && version.out.starts_with("mxfp4-cache ")));
+    CHECK((verb.exit_code == 0 && verb.out.find("--shape") != std::string::npos));
+}
+
+TEST_CASE("files that are no tuning database are one clear line") {
+    const Setup setup;
+    const auto text = setup.folder / "text", newer = setup.folder / "newer", cut = setup.folder / "cut";
+    write_bytes(text, std::string(3000, 'x'));
+    std::filesystem::copy_file(setup.db, newer);
+    sqlite::Database(newer, sqlite::Database::Mode::read_write).execute("PRAGMA user_version = 9");
+    write_bytes(cut, text_of(setup.db).substr(0, 5000));
+    const std::pair<std::filesystem::path, std::string> files[] = {
+        {setup.folder / "absent", "there is no tuning database"},
+        {setup.folder.path(), "is a folder"},
+        {text, "not a database"},
+        {newer, "newer mxfp4"},
+        {cut, "tuning database"}};
+    for (const auto& [path, part] : files) {
+        const bool exists = std::filesystem::exists(path);
+        for (const Strings& verb : {Strings{"list"}, Strings{"show", "a"}, Strings{"export"}, Strings{"gc"},
+                                    Strings{"block", "a"}, Strings{"diff", setup.db.string()}}) {
+            Strings arguments = verb;
+            arguments.insert(arguments.end(), {"--db", path.string()});
+            INFO(path << " " << verb[0]);
+            check_failure(setup.bare(arguments), 1, part);
+            CHECK(setup.bare(arguments).error.find(path.string()) != std::string::npos);
+        }
+        CHECK(std::filesystem::exists(path) == exists);
+        const ToolRun verified = setup.bare({"verify", "--json", "--db", path.string()});
+        CHECK(verified.exit_code == 1);
+        if (exists) CHECK(Json::parse(verified.out)["ok"] == false);
+    }
+}
+
+TEST_CASE("the tool never prints a flipped bit") {
+    const Setup setup;
+    const std::string whole = text_of(setup.db);
+    const Json truth = setup.json({"list"})["winners"];
+    std::mt19937 random(11);
+    int noticed = 0;
+    for (int place = 0; place < 60; ++place) {
+        std::string bytes = whole;
+        bytes[random() % bytes.size()] ^= char(1 << random() % 8);
+        write_bytes(setup.db, bytes);
+        const ToolRun listed = setup.run({"list", "--json"});
+        REQUIRE((listed.exit_code == 0 || listed.exit_code == 1));
+        if (listed.exit_code == 1) {
+            ++noticed;
+            continue;
+        }
+        const Json winners = Json::parse(listed.out)["winners"];
+        for (const Json& winner : winners) REQUIRE(std::find(truth.begin(), truth.end(), winner) != truth.end());
+        if (winners.size() == truth.size()) continue;
+        ++noticed;
+        REQUIRE(setup.run({"verify"}).exit_code == 1);
+    }
+    CHECK(noticed > 3);
+}

@@ -1,0 +1,109 @@
+#include "tuner/compile_pool.h"
+
+#include <algorithm>
+
+namespace mxfp4 {
+
+CompilePool::CompilePool(Backend& backend, int threads) : backend_(backend) {
+    const int count = threads > 0 ? threads : std::max(1, int(std::thread::hardware_concurrency()));
+    for (int i = 0; i < count; ++i) threads_.emplace_back([this] { work(); });
+}
+
+CompilePool::~CompilePool() {
+    {
+        const std::lock_guard lock(mutex_);
+        stop_ = true;
+    }
+    changed_.notify_all();
+}
+
+void CompilePool::add(const KernelConfig& config, const WeightsFormat& format, std::size_t bucket) {
+    {
+        const std::lock_guard lock(mutex_);
+        if (Job* job = find(config, format)) {
+            job->last_bucket = std::max(job->last_bucket, bucket);
+        } else {
+            jobs_.push_back(std::make_unique<Job>(Job{config, format, bucket}));
+        }
+    }
+    changed_.notify_all();
+}
+
+void CompilePool::retire(std::size_t bucket) {
+    const std::lock_guard lock(mutex_);
+    first_bucket_ = std::max(first_bucket_, bucket + 1);
+}
+
+bool CompilePool::ready(const KernelConfig& config, const WeightsFormat& format) const {
+    const std::lock_guard lock(mutex_);
+    const Job* job = find(config, format);
+    return job && job->state == State::done;
+}
+
+void CompilePool::wait(const KernelConfig& config, const WeightsFormat& format) {
+    std::unique_lock lock(mutex_);
+    Job* job = find(config, format);
+    if (!job) {
+        jobs_.push_back(std::make_unique<Job>(Job{config, format, first_bucket_}));
+        job = jobs_.back().get();
+    }
+    if (job->state == State::waiting) return compile(lock, *job);
+    changed_.wait(lock, [job] { return job->state == State::done; });
+}
+
+void CompilePool::wait_a_little() {
+    std::unique_lock lock(mutex_);
+    changed_.wait_for(lock, std::chrono::milliseconds(50));
+}
+
+std::size_t CompilePool::pending() const {
+    const std::lock_guard lock(mutex_);
+    return std::size_t(std::count_if(jobs_.begin(), jobs_.end(),
+                                     [this](const auto& job) { return job->state != State::done && !dropped(*job); }));
+}
+
+std::size_t CompilePool::done() const {
+    const std::lock_guard lock(mutex_);
+    return done_;
+}
+
+double CompilePool::seconds_per_job() const {
+    const std::lock_guard lock(mutex_);
+    if (done_ == 0) return 0;
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count() / double(done_);
+}
+
+void CompilePool::work() {
+    std::unique_lock lock(mutex_);
+    while (!stop_) {
+        const auto next = std::find_if(jobs_.begin(), jobs_.end(),
+                                       [this](const auto& job) { return job->state == State::waiting && !dropped(*job); });
+        if (next == jobs_.end()) {
+            changed_.wait(lock);
+        } else {
+            compile(lock, **next);
+        }
+    }
+}
+
+void CompilePool::compile(std::unique_lock<std::mutex>& lock, Job& job) {
+    job.state = State::compiling;
+    lock.unlock();
+    try {
+        backend_.compile(job.config, job.format);  // the backend keeps image and report
+    } catch (const std::exception&) {
+        // Without a compiler, say. Whoever measures this config meets the same error, and can name it.
+    }
+    lock.lock();
+    job.state = State::done;
+    ++done_;
+    changed_.notify_all();
+}
+
+CompilePool::Job* CompilePool::find(const KernelConfig& config, const WeightsFormat& format) const {
+    const auto found = std::find_if(jobs_.begin(), jobs_.end(),
+                                    [&](const auto& job) { return job->config == config && job->format == format; });
+    return found == jobs_.end() ? nullptr : found->get();
+}
+
+}  // namespace mxfp4

@@ -1,0 +1,100 @@
+#include "tuner/routing.h"
+
+#include <algorithm>
+#include <iterator>
+#include <numeric>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <mxfp4/error.h>
+
+#include "contract/layout.h"
+#include "tuner/random.h"
+
+namespace mxfp4 {
+namespace {
+
+constexpr const char* kRoutings[] = {"uniform", "skewed", "sparse", "one"};
+constexpr std::size_t kMostRotations = 64;
+
+// Each token chooses top_k different experts of the given ones.
+void choose_top_k(std::vector<std::int64_t>& rows, std::vector<std::int64_t> experts, std::int64_t tokens, int top_k, Random& random) {
+    const std::int64_t count = std::int64_t(experts.size());
+    for (std::int64_t t = 0; t < tokens; ++t)
+        for (std::int64_t i = 0; i < top_k; ++i) {  // the head of a shuffle
+            std::swap(experts[std::size_t(i)], experts[std::size_t(i + random.below(count - i))]);
+            ++rows[std::size_t(experts[std::size_t(i)])];
+        }
+}
+
+void scatter_rows(std::vector<std::int64_t>& rows, const std::vector<std::int64_t>& experts, std::int64_t count, Random& random) {
+    for (std::int64_t r = 0; r < count; ++r) ++rows[std::size_t(experts[std::size_t(random.below(std::int64_t(experts.size())))])];
+}
+
+}  // namespace
+
+const char* to_string(Routing routing) { return kRoutings[int(routing)]; }
+
+Routing parse_routing(std::string_view text) {
+    const auto* found = std::find(std::begin(kRoutings), std::end(kRoutings), text);
+    if (found != std::end(kRoutings)) return Routing(found - std::begin(kRoutings));
+    throw Error(ErrorCode::invalid_argument, "unknown routing",
+                {fmt::format("'{}'", text), fmt::format("one of {}", fmt::join(kRoutings, ", ")), ""});
+}
+
+std::vector<std::int64_t> route(Routing routing, std::int64_t tokens, std::int64_t experts, int top_k, std::uint64_t seed) {
+    if (tokens < 0 || experts < 1 || top_k < 1 || top_k > experts)
+        throw Error(ErrorCode::invalid_argument, "tokens cannot be routed",
+                    {fmt::format("{} tokens, top-{} of {} experts", tokens, top_k, experts), "top-k of 1 to the number of experts", ""});
+    Random random(seed + std::uint64_t(7919 * tokens + experts));
+    std::vector<std::int64_t> rows(std::size_t(experts), 0), all(rows);
+    std::iota(all.begin(), all.end(), 0);
+    const std::int64_t total = tokens * top_k, middle = experts / 2;
+    switch (routing) {
+        case Routing::uniform: choose_top_k(rows, all, tokens, top_k, random); break;
+        case Routing::skewed:
+            rows[std::size_t(middle)] = total / 2;
+            if (experts > 1) all.erase(all.begin() + middle);
+            scatter_rows(rows, all, total - total / 2, random);
+            break;
+        case Routing::sparse: {
+            for (std::size_t i = 0; i < all.size(); ++i) std::swap(all[i], all[i + std::size_t(random.below(experts - std::int64_t(i)))]);
+            all.resize(std::size_t(std::max<std::int64_t>(1, experts / 10)));
+            scatter_rows(rows, all, total, random);
+            break;
+        }
+        case Routing::one: rows[std::size_t(middle)] = total; break;
+    }
+    return rows;
+}
+
+RotationPlan plan_rotations(const std::vector<std::int64_t>& rows_of_expert, std::int64_t expert_bytes, std::int64_t cold_bytes,
+                            int most_copies) {
+    RotationPlan plan;
+    const std::int64_t experts = std::int64_t(rows_of_expert.size());
+    std::vector<std::int64_t> sizes;  // of the active experts
+    for (std::int64_t rows : rows_of_expert)
+        if (rows > 0) sizes.push_back(rows);
+    plan.active = std::int64_t(sizes.size());
+    plan.rows = std::accumulate(sizes.begin(), sizes.end(), std::int64_t(0));
+
+    const std::int64_t disjoint = plan.active > 0 ? experts / plan.active : 1;
+    const std::int64_t bytes = std::max<std::int64_t>(1, plan.active * expert_bytes);
+    const std::int64_t wanted = std::clamp<std::int64_t>(cold_bytes / bytes + 1, 1, kMostRotations);
+    plan.copies = int(std::clamp<std::int64_t>(ceil_div(wanted, disjoint), 1, std::max(1, most_copies)));
+    const std::int64_t rotations = std::min(wanted, disjoint * plan.copies);
+    for (std::int64_t r = 0; r < rotations; ++r) {
+        std::vector<std::int64_t> rows(rows_of_expert);
+        if (disjoint > 1) {  // the active experts side by side, then the next as many
+            std::fill(rows.begin(), rows.end(), 0);
+            const std::int64_t first = r % disjoint * plan.active;
+            for (std::int64_t i = 0; i < plan.active; ++i) rows[std::size_t(first + i)] = sizes[std::size_t(i)];
+        }
+        Rotation rotation{int(r / disjoint), {0}};
+        for (std::int64_t m : rows) rotation.expert_offsets.push_back(rotation.expert_offsets.back() + std::int32_t(m));
+        plan.rotations.push_back(std::move(rotation));
+    }
+    return plan;
+}
+
+}  // namespace mxfp4

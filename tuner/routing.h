@@ -1,0 +1,39 @@
+// Which expert gets how many rows, and how a benchmark moves the active experts about so that weights come from memory
+// rather than from a cache that still holds the previous launch's.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+namespace mxfp4 {
+
+enum class Routing {
+    uniform,  // each token chooses top_k experts at random
+    skewed,   // one expert takes half of the rows, the others share the rest at random
+    sparse,   // nine in ten experts are empty
+    one,      // one expert takes all rows
+};
+const char* to_string(Routing routing);
+Routing parse_routing(std::string_view text);  // throws Error invalid_argument naming the values there are
+
+// Rows of each expert; they add up to tokens * top_k. The same arguments give the same rows.
+std::vector<std::int64_t> route(Routing routing, std::int64_t tokens, std::int64_t experts, int top_k, std::uint64_t seed = 1234);
+
+// The same rows on other experts, and possibly on another copy of all weights.
+struct Rotation {
+    int copy = 0;
+    std::vector<std::int32_t> expert_offsets;  // [experts + 1]
+};
+struct RotationPlan {
+    std::vector<Rotation> rotations;
+    int copies = 1;           // of the weights
+    std::int64_t active = 0;  // experts that got a row
+    std::int64_t rows = 0;
+};
+// Rotations over disjoint experts, then over copies of the weights, until more than cold_bytes lie between two uses of the
+// same byte. cold_bytes = 0: one rotation. Never more copies than most_copies.
+RotationPlan plan_rotations(const std::vector<std::int64_t>& rows_of_expert, std::int64_t expert_bytes, std::int64_t cold_bytes,
+                            int most_copies);
+
+}  // namespace mxfp4

@@ -1,0 +1,198 @@
+#include "tuner/tune.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <memory>
+
+#include "core/config_text.h"
+#include "tuner/compile_pool.h"
+#include "tuner/shape_bench.h"
+
+namespace mxfp4 {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr TimingOptions kQuick = {.repeats = 3, .replay_us = 1500};
+constexpr TimingOptions kFinal = {.repeats = 9, .replay_us = 3000};
+constexpr std::size_t kFinalists = 5;          // and the default
+constexpr double kFinalistSlack = 1.15;        // slower than this times the best in the quick round: no finalist
+constexpr double kFirstGuessSeconds = 0.3;     // for measuring one request
+constexpr double kLeastSecondsARequest = 0.05;
+constexpr int kMostCopies = 8;
+
+struct Plan {
+    ProblemShape shape;
+    KernelConfig fallback;
+    CandidateList candidates;  // without the fallback
+    std::vector<std::int64_t> rows_of_expert;
+};
+
+class Tuning {
+  public:
+    Tuning(Backend& backend, std::span<const TuneRequest> requests, const TuneOptions& options)
+        : backend_(backend), requests_(requests), options_(options), start_(Clock::now()), memory_(backend) {
+        for (const TuneRequest& request : requests) plans_.push_back(plan(request));
+        pool_ = std::make_unique<CompilePool>(backend, options.compile_threads);
+        for (std::size_t i = 0; i < plans_.size(); ++i) pool_->add(plans_[i].fallback, format(i), i);
+        for (std::size_t i = 0; i < plans_.size(); ++i)
+            for (const KernelConfig& config : plans_[i].candidates.configs) pool_->add(config, format(i), i);
+    }
+
+    TuneResult tune(std::size_t i) {
+        const Plan& plan = plans_[i];
+        const WeightsInfo& info = requests_[i].weights->info;
+        RotationPlan rotations = plan_rotations(plan.rows_of_expert, requests_[i].weights->expert_bytes(), cold_bytes(), kMostCopies);
+        use_weights(*requests_[i].weights, rotations.copies);
+        const BenchProblem problem(memory_, info, std::move(rotations));
+        ShapeBench bench(memory_, *weights_, problem, plan.shape);
+
+        TuneResult result;
+        result.request = i;
+        result.size = {problem.plan().active, problem.rows(), info.n, info.k};
+        for (const auto& [reject, count] : plan.candidates.rejected) result.rejected[reject_text(reject)] += count;
+
+        const std::vector<KernelConfig> configs = wait_for_kernels(i);
+        const auto begin = Clock::now();
+        const double limit = std::max(kLeastSecondsARequest, left() / double(plans_.size() - i));
+        progress(i, 0, configs.size());
+        for (const KernelConfig& config : configs) {
+            const bool first = result.measurements.empty();
+            if (!first && (left() <= 0 || seconds_since(begin) > limit)) break;
+            result.measurements.push_back(bench.measure(to_text(config), kQuick));
+            progress(i, result.measurements.size(), configs.size());
+        }
+        result.shed = std::int64_t(plan.candidates.configs.size() + 1 - result.measurements.size());
+        pool_->retire(i);
+        run_final(bench, result.measurements);
+        result.winner = choose(bench, result.measurements);
+        for (const Measurement& m : result.measurements)
+            if (!m.rejected.empty()) ++result.rejected[m.rejected];
+        measured_seconds_ += seconds_since(begin);
+        return result;
+    }
+
+  private:
+    static double seconds_since(Clock::time_point t) { return std::chrono::duration<double>(Clock::now() - t).count(); }
+    double left() const { return options_.budget_s - seconds_since(start_); }
+    const WeightsFormat& format(std::size_t i) const { return requests_[i].weights->info.format; }
+    // The host's weights stay wherever its caches hold them: its users' do too.
+    std::int64_t cold_bytes() const { return backend_.device().kind == Device::Kind::cuda ? kColdBytes : 0; }
+
+    void progress(std::size_t request, std::size_t measured, std::size_t candidates) const {
+        if (options_.progress) options_.progress(request, measured, candidates);
+    }
+
+    Plan plan(const TuneRequest& request) const {
+        const WeightsInfo& info = request.weights->info;
+        Plan plan;
+        plan.rows_of_expert = route(options_.routing, request.tokens, info.experts, request.top_k);
+        plan.shape = {.experts = info.experts, .n = info.n, .k = info.k,
+                      .rows = std::max(request.bucket_rows, request.tokens * request.top_k),
+                      .x_aligned = info.k % 8 == 0, .y_aligned = info.n % 8 == 0};
+        plan.fallback = backend_.default_config(info.format, plan.shape);
+        plan.candidates = enumerate_candidates(info.format, plan.shape, backend_.limits(), backend_.device().kind, options_.candidates);
+        std::erase(plan.candidates.configs, plan.fallback);
+        return plan;
+    }
+
+    // One weight at a time is on the device.
+    void use_weights(const SampleWeights& sample, int copies) {
+        if (weights_ && &weights_->sample() == &sample && weights_->copies() >= copies) return;
+        backend_.synchronize();
+        weights_.reset();
+        weights_ = std::make_unique<DeviceSample>(backend_, sample, copies);
+    }
+
+    // The default, and as many candidates as the budget lets compile, best first. Where all of them cannot, every request
+    // gives up the same share of its own.
+    std::vector<KernelConfig> wait_for_kernels(std::size_t i) {
+        const std::vector<KernelConfig>& all = plans_[i].candidates.configs;
+        pool_->wait(plans_[i].fallback, format(i));
+        std::size_t ready = 0;
+        for (;;) {
+            while (ready < all.size() && pool_->ready(all[ready], format(i))) ++ready;
+            const std::size_t wanted = std::size_t(std::ceil(affordable_share(i) * double(all.size())));
+            if (ready >= wanted) break;
+            pool_->wait_a_little();
+        }
+        std::vector<KernelConfig> configs = {plans_[i].fallback};
+        for (const KernelConfig& config : all)
+            if (pool_->ready(config, format(i))) configs.push_back(config);
+        return configs;
+    }
+
+    double affordable_share(std::size_t i) const {
+        const double each = i > 0 ? measured_seconds_ / double(i) : kFirstGuessSeconds;
+        const double available = left() - each * double(plans_.size() - i);
+        if (available <= 0) return 0;
+        const double needed = double(pool_->pending()) * pool_->seconds_per_job();
+        return needed <= available ? 1 : available / needed;
+    }
+
+    // The best of the quick round once more, longer and interleaved with the default.
+    void run_final(ShapeBench& bench, std::vector<Measurement>& measurements) const {
+        std::vector<std::size_t> order;
+        for (std::size_t m = 1; m < measurements.size(); ++m)
+            if (measurements[m].usable()) order.push_back(m);
+        std::stable_sort(order.begin(), order.end(),
+                         [&](std::size_t a, std::size_t b) { return measurements[a].timing.us < measurements[b].timing.us; });
+        if (!order.empty()) {
+            const double best = measurements[order.front()].timing.us;
+            std::erase_if(order, [&](std::size_t m) { return measurements[m].timing.us > kFinalistSlack * best; });
+        }
+        if (order.size() > kFinalists) order.resize(kFinalists);
+        if (measurements.front().usable()) order.insert(order.begin(), 0);
+        if (order.empty()) return;
+        std::vector<KernelConfig> configs;
+        for (std::size_t m : order) configs.push_back(measurements[m].config);
+        const std::vector<Timing> timings = bench.compare(configs, kFinal);
+        for (std::size_t j = 0; j < order.size(); ++j) {
+            measurements[order[j]].timing = timings[j];
+            measurements[order[j]].ranked = true;
+        }
+    }
+
+    // Only what has proven itself on every output is published.
+    static int choose(ShapeBench& bench, std::vector<Measurement>& measurements) {
+        for (;;) {
+            const int winner = rank(measurements);
+            if (winner < 0) return winner;
+            Measurement& m = measurements[std::size_t(winner)];
+            m.rejected = bench.verify_whole(m.config);
+            if (m.rejected.empty()) return winner;
+        }
+    }
+
+    Backend& backend_;
+    std::span<const TuneRequest> requests_;
+    const TuneOptions& options_;
+    Clock::time_point start_;
+    BenchMemory memory_;
+    std::unique_ptr<DeviceSample> weights_;
+    std::vector<Plan> plans_;
+    std::unique_ptr<CompilePool> pool_;
+    double measured_seconds_ = 0;
+};
+
+}  // namespace
+
+int rank(std::span<const Measurement> measurements) {
+    const auto competes = [](const Measurement& m) { return m.ranked && m.usable(); };
+    const auto us = [&](int i) { return measurements[std::size_t(i)].timing.us; };
+    int best = -1;
+    for (int i = 0; i < int(measurements.size()); ++i)
+        if (competes(measurements[std::size_t(i)]) && (best < 0 || us(i) < us(best))) best = i;
+    if (best > 0 && competes(measurements.front()) && us(0) <= (1 + kTie) * us(best)) return 0;
+    return best;
+}
+
+void tune(Backend& backend, std::span<const TuneRequest> requests, const TuneOptions& options,
+          const std::function<void(const TuneResult&)>& publish) {
+    if (requests.empty()) return;
+    Tuning tuning(backend, requests, options);
+    for (std::size_t i = 0; i < requests.size(); ++i) publish(tuning.tune(i));
+}
+
+}  // namespace mxfp4

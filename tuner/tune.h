@@ -1,0 +1,57 @@
+// Finds the fastest config of each problem: enumerate, check, compile in parallel, verify, time, rank; each winner is
+// published at once.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "tuner/candidates.h"
+#include "tuner/floor.h"
+#include "tuner/measurement.h"
+#include "tuner/routing.h"
+#include "tuner/sample_weights.h"
+
+namespace mxfp4 {
+
+struct TuneRequest {
+    const SampleWeights* weights = nullptr;
+    std::int64_t tokens = 0;
+    int top_k = 4;                 // experts of a token
+    std::int64_t bucket_rows = 0;  // the most rows that the winner will serve; at least tokens * top_k
+};
+
+struct TuneOptions {
+    Routing routing = Routing::uniform;
+    double budget_s = 60;  // for all requests together. It sheds candidates, never requests: each gets at least its default
+    int compile_threads = 0;  // 0: all cores
+    int candidates = kMostCandidates;  // of a request
+    // Called as requests come up and candidates are through; from the calling thread.
+    std::function<void(std::size_t request, std::size_t measured, std::size_t candidates)> progress = {};
+};
+
+struct TuneResult {
+    std::size_t request = 0;
+    ProblemSize size;
+    std::vector<Measurement> measurements;  // the library's default first
+    int winner = -1;                        // of them; -1: none is usable
+    std::map<std::string, std::int64_t> rejected;  // configs by reason: refused by check(), by the compiler, or wrong
+    std::int64_t shed = 0;                         // candidates for which the budget left no time
+
+    const Measurement& fallback() const { return measurements.front(); }
+};
+
+// The default wins against what is not faster by more than this.
+inline constexpr double kTie = 0.01;
+
+// The backend should keep compiled images (BackendOptions::images), else kernels are compiled again to be loaded.
+void tune(Backend& backend, std::span<const TuneRequest> requests, const TuneOptions& options,
+          const std::function<void(const TuneResult&)>& publish);
+
+// The winner among measurements, the default being the first: the fastest usable one, or the default on a tie. -1: none.
+int rank(std::span<const Measurement> measurements);
+
+}  // namespace mxfp4
