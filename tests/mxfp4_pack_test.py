@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """mxfp4-pack from the outside: results, messages, exit codes, nothing half written."""
 import json
 import os
