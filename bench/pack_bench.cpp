@@ -43,7 +43,8 @@ int main() {
     for (auto& s : scales) s = std::uint8_t(118 + random() % 8);
     const CheckpointView view{.blocks = blocks.data(), .scales = scales.data(), .experts = experts, .n = n, .k = k};
 
-    fmt::print("one thread, {} experts of {} x {}, {}\n", experts, n, k, &word_loops() == &scalar_word_loops() ? "scalar" : "AVX2");
+    fmt::print("one thread, {} experts of {} x {}, {}\n", experts, n, k,
+               &word_loops() == &scalar_word_loops() ? "scalar" : "AVX2");
     fmt::print("{:8} {:>22} {:>22} {:>22}\n", "layout", "pack, kept buffer GB/s", "pack() GB/s", "unpack() GB/s");
     for (const Layout layout : {Layout::blocks, Layout::hopper, Layout::native}) {
         const PackOptions options{.layout = layout, .threads = 1};
@@ -54,11 +55,13 @@ int main() {
         const double kept = best_gb_per_s(bytes, [&] {  // the scan for the scale class included
             const PackPlan plan = plan_pack(view, options);
             for (std::int64_t e = 0; e < experts; ++e)
-                pack_expert(view, plan, e, values_out.data() + e * stored.values_bytes(), scales_out.data() + e * stored.scales_bytes());
+                pack_expert(view, plan, e, values_out.data() + e * stored.values_bytes(),
+                            scales_out.data() + e * stored.scales_bytes());
         });
         const double whole = best_gb_per_s(bytes, [&] { pack(view, options); });
         std::vector<std::uint8_t> blocks_back(blocks.size()), scales_back(scales.size());
-        const double back = best_gb_per_s(bytes, [&] { unpack(packed.view(), blocks_back.data(), scales_back.data(), 1); });
+        const double back =
+            best_gb_per_s(bytes, [&] { unpack(packed.view(), blocks_back.data(), scales_back.data(), 1); });
         if (blocks_back != blocks || scales_back != scales || values_out != packed.values) {
             fmt::print("{}: the bytes differ\n", to_string(layout));
             return 1;

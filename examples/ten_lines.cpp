@@ -12,19 +12,14 @@ int main(int argc, char** argv) {
         mxfp4::Dispatcher dispatcher{{.device = mxfp4::Device::host(), .cache = "tuned.sqlite"}};
         auto weights = dispatcher.upload(file[file.names().front()]);
         const std::int64_t rows = 4, n = weights.info().n, k = weights.info().k;
-        std::vector<std::uint16_t> x(rows * k, 0x3F80),
-            y(rows * n);  // bf16; all ones: y is the sum of each output's weights
-        std::vector<std::int32_t> offsets = {0, 3, 4}, expert_ids = {0, std::int32_t(weights.info().experts - 1)};
+        std::vector<std::uint16_t> x(rows * k, 0x3F80), y(rows * n);  // bf16; x is all ones
+        std::vector<std::int32_t> offsets = {0, 3, 4};  // rows 0 to 2 go to the first of expert_ids, row 3 to the second
+        std::vector<std::int32_t> expert_ids = {0, std::int32_t(weights.info().experts - 1)};
         dispatcher.prepare(weights, {.max_rows = rows});
-        mxfp4::RunInfo info = dispatcher.run({.x = x.data(),
-                                              .weights = weights,
-                                              .expert_offsets = offsets.data(),
-                                              .expert_ids = expert_ids.data(),
-                                              .groups = 2,
-                                              .rows = rows,
-                                              .y = y.data()});
+        auto info = dispatcher.run({.x = x.data(), .weights = weights, .expert_offsets = offsets.data(),
+                                    .expert_ids = expert_ids.data(), .groups = 2, .rows = rows, .y = y.data()});
         std::printf("%.*s (%s)\n", int(info.config.size()), info.config.data(), mxfp4::to_string(info.how));
-        for (std::int64_t r = 0; r < rows; ++r) std::printf("y[%d, 0] = 0x%04x\n", int(r), unsigned(y[r * n]));
+        for (std::int64_t r = 0; r < rows; ++r) std::printf("y[%d, 0] = 0x%04x\n", int(r), unsigned(y[r * n]));  // the sum of its weights
         return 0;
     } catch (const mxfp4::Error& error) {
         return std::fprintf(stderr, "%s\n", error.what()), 1;

@@ -66,6 +66,7 @@ struct Ring {
     // A consumer warp is done with the stage. Each warp says so itself: WGMMA does not hold the four of a warpgroup together,
     // and one may still have packed weights to read when another's products are complete.
     __device__ void release(Position& position) const {
+        __syncwarp();  // all lanes have read what they need
         if (ptx::lane_id() == 0) ptx::mbarrier_arrive(empty(position.stage));
         position.advance();
     }

@@ -37,7 +37,7 @@ class Producer {
         work.rows = 0;
         work.chunk_end = work.chunk_begin;
         load(work);
-        ptx::cp_async_wait<0>();  // none may be in flight when the block ends
+        ptx::cp_async_wait_all();  // none may be in flight when the block ends
     }
 
   private:

@@ -83,7 +83,7 @@ struct HopperWeights {
             ptx::cp_async_arrive(ring.full(stage));
             return;
         }
-        ptx::cp_async_wait<0>();  // x was stored by this thread: a plain arrival, which releases the stores
+        ptx::cp_async_wait_all();  // x was stored by this thread: a plain arrival, which releases the stores
         ptx::fence_proxy_async();
         ptx::mbarrier_arrive(ring.full(stage));
     }

@@ -1,5 +1,6 @@
 // The embedded kernels: the fixed sample and every default config compile for sm_90a without a spill. Needs NVRTC, no
 // GPU.
+//   compile_test [IMAGES]     a folder that keeps images and their reports: then only what changed is compiled
 #include <cstdio>
 
 #include <fmt/format.h>
@@ -11,8 +12,9 @@
 
 using namespace mxfp4;
 
-int main() {
+int main(int argc, char** argv) {
     BackendOptions options;
+    if (argc == 2) options.images = argv[1];
     options.nvrtc = nvrtc_of_environment();
     Jit jit(options);
     try {

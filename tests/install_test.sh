@@ -21,7 +21,7 @@ cat >"$root/user.cpp" <<'CPP'
 
 int main() {
     try {
-        throw mxfp4::Error{mxfp4::ErrorCode::io, "thrown here, caught by a type from the library"};
+        mxfp4::PackedFile::open("/nowhere/at.all");
     } catch (const mxfp4::Error& error) {
         std::printf("%s %d\n", mxfp4::version(), error.code() == mxfp4::ErrorCode::io);
     }
@@ -38,7 +38,8 @@ find "$root" -path '*/include/mxfp4/*.h' | while read -r header; do
 done
 
 # Every installed tool starts and finds its library without help.
-find "$root" -path '*/bin/mxfp4-*' | while read -r tool; do
-    env -u LD_LIBRARY_PATH "$tool" --version | grep -qF "$version" || { echo "${tool##*/} --version failed"; exit 1; }
+for tool in bench cache pack run tune; do
+    said=$(env -u LD_LIBRARY_PATH "$root$prefix/bin/mxfp4-$tool" --version)
+    [ "$said" = "mxfp4-$tool $version" ] || { echo "mxfp4-$tool --version said '$said'"; exit 1; }
 done
 echo "installed and used from a folder of its own"

@@ -23,19 +23,23 @@ Bytes naive_values(const TestWeights& w, const WeightsInfo& info) {
     const auto padded = [&](std::int64_t e, std::int64_t n, std::int64_t kb) -> u32 {
         return n < w.n && kb < w.k / 2 ? w.byte(e, n, kb) : 0;
     };
-    const auto store = [&](std::int64_t e, std::int64_t at, u32 word) { std::memcpy(values.data() + e * stored.values_bytes() + at, &word, 4); };
+    const auto store = [&](std::int64_t e, std::int64_t at, u32 word) {
+        std::memcpy(values.data() + e * stored.values_bytes() + at, &word, 4);
+    };
     for (std::int64_t e = 0; e < w.experts; ++e) {
         if (info.format.layout == Layout::blocks) {
             for (std::int64_t n = 0; n < w.n; ++n)
                 for (std::int64_t kb = 0; kb < w.k / 2; kb += 4)
                     store(e, ((kb / 16) * w.n + n) * 16 + kb % 16,
-                          packbits_encode(w.byte(e, n, kb), w.byte(e, n, kb + 1), w.byte(e, n, kb + 2), w.byte(e, n, kb + 3)));
+                          packbits_encode(w.byte(e, n, kb), w.byte(e, n, kb + 1), w.byte(e, n, kb + 2),
+                                          w.byte(e, n, kb + 3)));
             continue;
         }
         for (std::int64_t n = 0; n < round_up(w.n, 64); ++n)
             for (std::int64_t kb = 0; kb < round_up(w.k / 2, info.format.layout == Layout::hopper ? 64 : 32); ++kb) {
                 if (n & 8 || kb & 4) continue;
-                const u32 b[4] = {padded(e, n, kb), padded(e, n + 8, kb), padded(e, n, kb + 4), padded(e, n + 8, kb + 4)};
+                const u32 b[4] = {padded(e, n, kb), padded(e, n + 8, kb), padded(e, n, kb + 4),
+                                  padded(e, n + 8, kb + 4)};
                 if (info.format.layout == Layout::native) {
                     store(e, native_word_offset(n, kb, ceil_div(w.k, 64)), native_encode(b[0], b[1], b[2], b[3]));
                 } else {
@@ -55,8 +59,8 @@ Bytes naive_scales(const TestWeights& w, const WeightsInfo& info, const std::vec
             for (std::int64_t kg = 0; kg < w.k / 32; ++kg) {
                 std::uint8_t* to = scales.data() + e * stored.scales_bytes();
                 if (info.format.layout == Layout::native) {
-                    to[native_scale_offset(n, kg, ceil_div(w.k, 64))] =
-                        u8(native_scale_byte(w.scale(e, n, kg), shift[std::size_t(e)], info.format.scale_class == ScaleClass::plain));
+                    to[native_scale_offset(n, kg, ceil_div(w.k, 64))] = u8(native_scale_byte(
+                        w.scale(e, n, kg), shift[std::size_t(e)], info.format.scale_class == ScaleClass::plain));
                 } else {
                     const Index2 at = hopper_scale_swizzle(n, kg, info.format.scale_warps);
                     to[at.row * stored.scale_row_bytes + at.col] = w.scale(e, n, kg);
@@ -88,16 +92,25 @@ TEST_CASE("each layout has the bytes that the contract's maps say, for ragged sh
     struct Shape {
         std::int64_t experts, n, k;
     };
-    for (const Shape& s : {Shape{2, 40, 32}, {1, 80, 96}, {3, 64, 64}, {2, 1, 32}, {1, 17, 2880}, {1, 2880, 96}, {1, 300, 160}, {2, 129, 128}}) {
+    for (const Shape& s : {Shape{2, 40, 32},
+                           {1, 80, 96},
+                           {3, 64, 64},
+                           {2, 1, 32},
+                           {1, 17, 2880},
+                           {1, 2880, 96},
+                           {1, 300, 160},
+                           {2, 129, 128}}) {
         const TestWeights w(s.experts, s.n, s.k, unsigned(s.n * 7 + s.k));
-        for (const PackOptions& options : {PackOptions{Layout::blocks}, PackOptions{Layout::hopper}, PackOptions{Layout::hopper, 1, 3},
-                                           PackOptions{Layout::hopper, 4, 1}, PackOptions{Layout::blocks, 2}, PackOptions{Layout::native}}) {
+        for (const PackOptions& options :
+             {PackOptions{Layout::blocks}, PackOptions{Layout::hopper}, PackOptions{Layout::hopper, 1, 3},
+              PackOptions{Layout::hopper, 4, 1}, PackOptions{Layout::blocks, 2}, PackOptions{Layout::native}}) {
             CAPTURE(s.n, s.k, int(options.layout), options.num_warps);
             const PackedWeights packed = pack(w.view(), options);
             CHECK(packed.info.format.scale_class == ScaleClass::folded);
             REQUIRE(packed.values == naive_values(w, packed.info));
             REQUIRE(packed.scales == naive_scales(w, packed.info, std::vector<int>(std::size_t(s.experts))));
-            CHECK(packed.expert_scale == std::vector<float>(options.layout == Layout::native ? std::size_t(s.experts) : 0, 1.0f));
+            CHECK(packed.expert_scale ==
+                  std::vector<float>(options.layout == Layout::native ? std::size_t(s.experts) : 0, 1.0f));
             check_unpacks(w, packed.view());
         }
     }
@@ -172,8 +185,12 @@ TEST_CASE("strided views pack like contiguous ones") {
         std::int64_t blocks[4], scales[3];
     };
     // Padded rows; experts innermost; bytes two apart; a view that runs backwards over rows.
-    for (const Strides& s : {Strides{{50 * 64, 64, 16, 1}, {50 * 5, 5, 1}}, {{1, 96 * 2, 32, 2}, {1, 6, 2}}, {{50 * 96, 96, 32, 2}, {50 * 9, 9, 3}},
-                             {{50 * 48, 48, 16, 1}, {3, 6, 1}}, {{50 * 60, 60, 20, 1}, {150, 3, 1}}, {{2400, -48, 16, 1}, {150, -3, 1}}}) {
+    for (const Strides& s : {Strides{{50 * 64, 64, 16, 1}, {50 * 5, 5, 1}},
+                             {{1, 96 * 2, 32, 2}, {1, 6, 2}},
+                             {{50 * 96, 96, 32, 2}, {50 * 9, 9, 3}},
+                             {{50 * 48, 48, 16, 1}, {3, 6, 1}},
+                             {{50 * 60, 60, 20, 1}, {150, 3, 1}},
+                             {{2400, -48, 16, 1}, {150, -3, 1}}}) {
         Bytes blocks(20000), scales(2000);
         CheckpointView view = w.view();
         const std::int64_t block_start = s.blocks[1] < 0 ? 49 * 48 : 0, scale_start = s.scales[1] < 0 ? 49 * 3 : 0;
@@ -181,9 +198,10 @@ TEST_CASE("strided views pack like contiguous ones") {
             for (std::int64_t n = 0; n < 50; ++n)
                 for (std::int64_t kg = 0; kg < 3; ++kg) {
                     for (int i = 0; i < 16; ++i)
-                        blocks[std::size_t(block_start + e * s.blocks[0] + n * s.blocks[1] + kg * s.blocks[2] + i * s.blocks[3])] =
-                            w.byte(e, n, kg * 16 + i);
-                    scales[std::size_t(scale_start + e * s.scales[0] + n * s.scales[1] + kg * s.scales[2])] = w.scale(e, n, kg);
+                        blocks[std::size_t(block_start + e * s.blocks[0] + n * s.blocks[1] + kg * s.blocks[2] +
+                                           i * s.blocks[3])] = w.byte(e, n, kg * 16 + i);
+                    scales[std::size_t(scale_start + e * s.scales[0] + n * s.scales[1] + kg * s.scales[2])] =
+                        w.scale(e, n, kg);
                 }
         view.blocks = blocks.data() + block_start;
         view.scales = scales.data() + scale_start;
@@ -216,7 +234,9 @@ TEST_CASE("the scale class follows the largest scale and the span, and every cla
                 for (std::int64_t kg = 0; kg < 3; ++kg) {
                     const auto [smallest, largest] = c.experts[std::size_t(e)];
                     const int step = int(n * 3 + kg);
-                    w.scale(e, n, kg) = std::uint8_t(step == 0 ? largest : step == 1 ? smallest : smallest + step % (largest - smallest + 1));
+                    w.scale(e, n, kg) = std::uint8_t(step == 0   ? largest
+                                                     : step == 1 ? smallest
+                                                                 : smallest + step % (largest - smallest + 1));
                 }
         for (const Layout layout : {Layout::blocks, Layout::hopper, Layout::native}) {
             CAPTURE(int(layout), c.experts[0].second, c.experts[1].second);
@@ -244,7 +264,8 @@ TEST_CASE("shapes, options and scales outside the format are refused") {
     CHECK(with([](auto& v) { v.k = 48; }).find("must be a multiple of 32") != std::string::npos);
     CHECK(with([](auto& v) { v.experts = 1ll << 40; }).find("experts") != std::string::npos);
     CHECK(with([](auto& v) { v.blocks = nullptr; }).find("no data") != std::string::npos);
-    CHECK(refusal(w.view(), {.layout = Layout::native, .num_warps = 8}).find("native layout has no num_warps") != std::string::npos);
+    CHECK(refusal(w.view(), {.layout = Layout::native, .num_warps = 8}).find("native layout has no num_warps") !=
+          std::string::npos);
     CHECK(refusal(w.view(), {.layout = Layout::hopper, .num_warps = 6}).find("power of two") != std::string::npos);
     CHECK(refusal(w.view(), {.layout = Layout::hopper, .num_warps = 64}).find("is 64") != std::string::npos);
     CHECK(refusal(w.view(), {.layout = Layout::blocks, .num_warps = -1}).find("is -1") != std::string::npos);

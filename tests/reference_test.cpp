@@ -23,13 +23,21 @@ struct Case {
     std::vector<std::uint16_t> x;
 
     Case(std::int64_t e, std::int64_t n_, std::int64_t k_, std::int64_t r, unsigned seed)
-        : experts(e), n(n_), k(k_), rows(r), blocks(e * n * k / 2), scales(e * n * k / 32), x(r * k) {
+        : experts(e),
+          n(n_),
+          k(k_),
+          rows(r),
+          blocks(e * n * k / 2),
+          scales(e * n * k / 32),
+          x(r * k) {
         std::mt19937 random(seed);
         for (auto& b : blocks) b = std::uint8_t(random());
         for (auto& s : scales) s = std::uint8_t(115 + random() % 24);
         for (auto& v : x) v = to_bf16(float(int(random() % 4001) - 2000) / 512);
     }
-    CheckpointView view() const { return {.blocks = blocks.data(), .scales = scales.data(), .experts = experts, .n = n, .k = k}; }
+    CheckpointView view() const {
+        return {.blocks = blocks.data(), .scales = scales.data(), .experts = experts, .n = n, .k = k};
+    }
 
     // Bit by bit, from the format's definition: (-1)^s * 2^(e-1) * 1.m, subnormal 0.5 * m.
     double weight(std::int64_t e, std::int64_t row, std::int64_t column) const {
@@ -82,7 +90,8 @@ TEST_CASE("offsets are clamped, ids outside give zeros, rows in no group stay") 
     const std::vector<std::int32_t> offsets = {-5, 2, 3, 5, 5, 6, 99};
     const std::vector<std::int32_t> ids = {1, 2, 0, 0, -1, 1};
     std::vector<float> y(8 * 6, 77);
-    const ReferenceProblem problem{.x = c.x.data(), .expert_offsets = offsets.data(), .expert_ids = ids.data(), .groups = 6, .rows = 7};
+    const ReferenceProblem problem{
+        .x = c.x.data(), .expert_offsets = offsets.data(), .expert_ids = ids.data(), .groups = 6, .rows = 7};
     reference_matmul(c.view(), problem, y.data(), 6);
     const int expert_of_row[8] = {1, 1, -1, 0, 0, -1, 1, -2};  // -1: zeros, -2: untouched
     for (int r = 0; r < 8; ++r) {
@@ -116,7 +125,8 @@ TEST_CASE("strided views and rows read the same values") {
     for (int r = 0; r < 3; ++r) std::copy_n(c.x.begin() + r * 64, 64, x.begin() + r * 67);
     const std::vector<std::int32_t> offsets = {0, 1, 3};
     std::vector<float> y(18), expected(18);
-    reference_matmul(strided, {.x = x.data(), .x_stride = 67, .expert_offsets = offsets.data(), .rows = 3}, y.data(), 0);
+    reference_matmul(strided, {.x = x.data(), .x_stride = 67, .expert_offsets = offsets.data(), .rows = 3}, y.data(),
+                     0);
     reference_matmul(c.view(), {.x = c.x.data(), .expert_offsets = offsets.data(), .rows = 3}, expected.data(), 0);
     CHECK(y == expected);
 }

@@ -43,7 +43,9 @@ std::string refusal(const std::vector<std::uint8_t>& bytes) {
         return what;
     }
 }
-std::string refusal(const std::string& header, std::size_t data_bytes) { return refusal(file_bytes(header, data_bytes)); }
+std::string refusal(const std::string& header, std::size_t data_bytes) {
+    return refusal(file_bytes(header, data_bytes));
+}
 bool says(const std::string& what, const std::string& part) {
     INFO(what);
     CHECK(what.find(part) != std::string::npos);
@@ -68,11 +70,17 @@ TEST_CASE("a good file is read") {
     CHECK(parse_safetensors(file_bytes("{}", 0), "a").tensors.empty());
     // A dtype of the future is skipped, not refused; scalars and empty tensors are tensors.
     CHECK(refusal(R"({"f":{"dtype":"F4","shape":[8],"data_offsets":[0,4]}})", 4).empty());
-    CHECK(refusal(R"({"s":{"dtype":"F32","shape":[],"data_offsets":[0,4]},"e":{"dtype":"F32","shape":[0,9],"data_offsets":[4,4]}})", 4).empty());
+    CHECK(
+        refusal(
+            R"({"s":{"dtype":"F32","shape":[],"data_offsets":[0,4]},)"
+            R"("e":{"dtype":"F32","shape":[0,9],"data_offsets":[4,4]}})",
+            4)
+            .empty());
 }
 
 TEST_CASE("lying headers are refused by name, value and limit") {
-    says(refusal(std::vector<std::uint8_t>{}), "too short for a safetensors file (is 0 bytes, must be at least 8 bytes)");
+    says(refusal(std::vector<std::uint8_t>{}),
+         "too short for a safetensors file (is 0 bytes, must be at least 8 bytes)");
     says(refusal(std::vector<std::uint8_t>(7)), "is 7 bytes");
     says(refusal(std::vector<std::uint8_t>(8)), "no JSON");
     says(refusal(std::vector<std::uint8_t>(100, 0xff)), "header size makes no sense (is 18446744073709551615 bytes");
@@ -96,17 +104,31 @@ TEST_CASE("lying headers are refused by name, value and limit") {
     says(refusal(tensor(R"("dtype":"U8","shape":[1])"), 1), "has no data_offsets");
     says(refusal(tensor(R"("dtype":"U8","shape":[1],"data_offsets":[0,1,2])"), 1), "bad data_offsets (is 3 numbers");
     says(refusal(tensor(R"("dtype":"U8","shape":[1],"data_offsets":[1,0])"), 1), "ends before it begins (is 1 to 0");
-    says(refusal(tensor(R"("dtype":"U8","shape":[2],"data_offsets":[0,2])"), 1), "past the end of the file (is data byte 2, must be at most 1)");
-    says(refusal(tensor(R"("dtype":"U8","shape":[1],"data_offsets":[18446744073709551615,18446744073709551615])"), 1), "bad data_offsets");
+    says(refusal(tensor(R"("dtype":"U8","shape":[2],"data_offsets":[0,2])"), 1),
+         "past the end of the file (is data byte 2, must be at most 1)");
+    says(refusal(tensor(R"("dtype":"U8","shape":[1],"data_offsets":[18446744073709551615,18446744073709551615])"), 1),
+         "bad data_offsets");
     says(refusal(tensor(R"("dtype":"U8","shape":[-1],"data_offsets":[0,1])"), 1), "bad shape (is '-1'");
     says(refusal(tensor(R"("dtype":"U8","shape":[1.5],"data_offsets":[0,1])"), 1), "bad shape (is '1.5'");
-    says(refusal(tensor(R"("dtype":"BF16","shape":[2],"data_offsets":[0,2])"), 2), "does not fill its data_offsets (is 2 bytes, must be 4 for BF16 [2])");
+    says(refusal(tensor(R"("dtype":"BF16","shape":[2],"data_offsets":[0,2])"), 2),
+         "does not fill its data_offsets (is 2 bytes, must be 4 for BF16 [2])");
     says(refusal(tensor(R"("dtype":"U8","shape":[4294967296,4294967296],"data_offsets":[0,0])"), 0), "overflows");
     says(refusal(tensor(R"("dtype":"F64","shape":[2305843009213693952],"data_offsets":[0,0])"), 0), "overflows");
-    says(refusal(tensor(R"("dtype":"U8","shape":[1],"data_offsets":[0,1])"), 2), "bytes behind its last tensor (is 1 bytes");
+    says(refusal(tensor(R"("dtype":"U8","shape":[1],"data_offsets":[0,1])"), 2),
+         "bytes behind its last tensor (is 1 bytes");
     says(refusal(tensor(R"("dtype":"U8","shape":[1],"data_offsets":[1,2])"), 2), "leaves a gap");
-    says(refusal(R"({"t":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"u":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}})", 3), "tensor 'u' overlaps");
-    says(refusal(R"({"t":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"t":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})", 1), "'t' twice");
+    says(
+        refusal(
+            R"({"t":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},)"
+            R"("u":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}})",
+            3),
+        "tensor 'u' overlaps");
+    says(
+        refusal(
+            R"({"t":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},)"
+            R"("t":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})",
+            1),
+        "'t' twice");
     says(refusal(R"({"t":{"dtype":"U8","dtype":"U8","shape":[1],"data_offsets":[0,1]}})", 1), "'dtype' twice");
     says(refusal(R"({"t":{"dtype":"U8","shape":[[[[1]]]],"data_offsets":[0,1]}})", 1), "nests too deep");
     says(refusal("{\"a\\nb" + std::string(1000, 'x') + "\":1}", 0), "'a\\x0abxxx");
@@ -179,9 +201,10 @@ TEST_CASE("what is written reads back") {
     const TestFolder folder;
     const std::vector<std::uint8_t> a = {1, 2, 3, 4, 5, 6}, b = {9, 8, 7, 6};
     {
-        SafetensorsWriter writer(folder / "out.safetensors",
-                                 {{.name = "a", .dtype = "BF16", .shape = {1, 3}}, {.name = "b", .dtype = "F32", .shape = {1}}},
-                                 {{"k", "longer"}});
+        SafetensorsWriter writer(
+            folder / "out.safetensors",
+            {{.name = "a", .dtype = "BF16", .shape = {1, 3}}, {.name = "b", .dtype = "F32", .shape = {1}}},
+            {{"k", "longer"}});
         writer.write(1, 0, b);
         writer.write(0, 2, std::span(a).subspan(2));
         writer.write(0, 0, std::span(a).first(2));
@@ -213,7 +236,8 @@ TEST_CASE("without commit nothing is left, and what was there stays") {
     CHECK_THROWS_AS(SafetensorsWriter(folder / "none" / "out", tensors, {}), Error);
     CHECK_THROWS_AS(SafetensorsWriter(folder / "", tensors, {}), Error);
     CHECK_THROWS_AS(SafetensorsWriter("/dev/full", tensors, {}), Error);
-    CHECK_THROWS_AS(SafetensorsWriter(folder / "big", {{.name = "a", .dtype = "F64", .shape = {INT64_MAX, INT64_MAX}}}, {}), Error);
+    CHECK_THROWS_AS(
+        SafetensorsWriter(folder / "big", {{.name = "a", .dtype = "F64", .shape = {INT64_MAX, INT64_MAX}}}, {}), Error);
     CHECK(folder.files() == std::vector<std::string>{"out"});
 }
 

@@ -14,7 +14,8 @@ inline std::string read_text(const std::filesystem::path& path) {
     return {std::istreambuf_iterator<char>(in), {}};
 }
 
-inline void write_safetensors(const std::filesystem::path& path, const nlohmann::ordered_json& header, const std::string& data) {
+inline void write_safetensors(const std::filesystem::path& path, const nlohmann::ordered_json& header,
+                              const std::string& data) {
     const std::string text = header.dump();
     std::ofstream out(path, std::ios::binary);
     for (int i = 0; i < 8; ++i) out.put(char(text.size() >> 8 * i));
@@ -31,7 +32,8 @@ inline void write_safetensors(const std::filesystem::path& path, const std::vect
     nlohmann::ordered_json header = nlohmann::ordered_json::object();
     std::string data;
     for (const HandTensor& t : tensors) {
-        header[t.name] = {{"dtype", t.dtype}, {"shape", t.shape}, {"data_offsets", {data.size(), data.size() + t.data.size()}}};
+        header[t.name] = {
+            {"dtype", t.dtype}, {"shape", t.shape}, {"data_offsets", {data.size(), data.size() + t.data.size()}}};
         data += t.data;
     }
     write_safetensors(path, header, data);

@@ -25,7 +25,8 @@ class TestFolder {
     std::filesystem::path operator/(const std::filesystem::path& name) const { return path_ / name; }
     std::vector<std::string> files() const {  // hidden ones too
         std::vector<std::string> names;
-        for (const auto& entry : std::filesystem::directory_iterator(path_)) names.push_back(entry.path().filename().string());
+        for (const auto& entry : std::filesystem::directory_iterator(path_))
+            names.push_back(entry.path().filename().string());
         std::ranges::sort(names);
         return names;
     }

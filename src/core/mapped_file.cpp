@@ -22,7 +22,8 @@ struct Descriptor {
 
 void throw_errno(const std::filesystem::path& path, std::string_view what, std::string_view remedy) {
     const std::string why = std::generic_category().message(errno);
-    throw Error(ErrorCode::io, fmt::format("{}: cannot {}: {}", path.string(), what, why), {"", "", std::string(remedy)});
+    throw Error(ErrorCode::io, fmt::format("{}: cannot {}: {}", path.string(), what, why),
+                {"", "", std::string(remedy)});
 }
 
 MappedFile::MappedFile(std::filesystem::path path) : path_(std::move(path)) {
@@ -32,7 +33,8 @@ MappedFile::MappedFile(std::filesystem::path path) : path_(std::move(path)) {
     struct stat status = {};
     if (::fstat(file.fd, &status) != 0) throw_errno(path_, "stat");
     if (!S_ISREG(status.st_mode))
-        throw Error(ErrorCode::io, path_.string() + ": is " + (S_ISDIR(status.st_mode) ? "a folder" : "no regular file"));
+        throw Error(ErrorCode::io,
+                    path_.string() + ": is " + (S_ISDIR(status.st_mode) ? "a folder" : "no regular file"));
     size_ = std::size_t(status.st_size);
     if (size_ == 0) return;
     void* mapped = ::mmap(nullptr, size_, PROT_READ, MAP_SHARED, file.fd, 0);

@@ -21,7 +21,8 @@ class MappedFile {
     const std::filesystem::path& path() const { return path_; }
     std::span<const std::uint8_t> bytes() const { return {data_, size_}; }
 
-    // The pages wholly inside these bytes are not needed for now: the process gives up their memory. They stay readable.
+    // The pages wholly inside these bytes are not needed for now: the process gives up their memory. They stay
+    // readable.
     void forget(std::span<const std::uint8_t> part) const noexcept;
 
   private:

@@ -39,7 +39,8 @@ const char* remedy_for(int error) {
 NewFile::NewFile(std::filesystem::path path, std::uint64_t bytes) : path_(std::move(path)) {
     struct stat status = {};
     if (path_.filename().empty() || (::stat(path_.c_str(), &status) == 0 && !S_ISREG(status.st_mode)))
-        throw Error(ErrorCode::io, path_.string() + ": cannot be written: it is no regular file", {"", "", "name a file"});
+        throw Error(ErrorCode::io, path_.string() + ": cannot be written: it is no regular file",
+                    {"", "", "name a file"});
     temporary_ = temporary_name(path_);
     fd_ = ::open(temporary_.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (fd_ < 0) throw_errno(path_, "write", remedy_for(errno));

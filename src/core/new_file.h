@@ -10,7 +10,8 @@ namespace mxfp4 {
 // Written under a temporary name in the same folder until commit() renames it; without commit() it is taken away again.
 class NewFile {
   public:
-    NewFile(std::filesystem::path path, std::uint64_t bytes);  // bytes: its size in the end, so that a full disk shows at once
+    // bytes: its size in the end, so that a full disk shows at once.
+    NewFile(std::filesystem::path path, std::uint64_t bytes);
     ~NewFile();
     NewFile(const NewFile&) = delete;
     NewFile& operator=(const NewFile&) = delete;

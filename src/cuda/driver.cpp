@@ -60,6 +60,7 @@ std::string fill(void* library, Driver& d) {
     entry("cuStreamCreate", d.stream_create);
     entry("cuStreamDestroy_v2", d.stream_destroy);
     entry("cuStreamSynchronize", d.stream_synchronize);
+    entry("cuStreamIsCapturing", d.stream_is_capturing);
     entry("cuStreamGetCaptureInfo_v2", d.stream_get_capture_info);
     entry("cuStreamBeginCapture_v2", d.stream_begin_capture);
     entry("cuStreamEndCapture", d.stream_end_capture);

@@ -51,6 +51,7 @@ struct Driver {
     decltype(&cuStreamCreate) stream_create;
     decltype(&cuStreamDestroy_v2) stream_destroy;
     decltype(&cuStreamSynchronize) stream_synchronize;
+    decltype(&cuStreamIsCapturing) stream_is_capturing;
     // Spelled out: which of its versions cuda.h declares depends on the toolkit. This one has been there since CUDA 11.3.
     CUresult (*stream_get_capture_info)(CUstream, CUstreamCaptureStatus*, cuuint64_t* id, CUgraph*, const CUgraphNode**, std::size_t*);
     decltype(&cuStreamBeginCapture_v2) stream_begin_capture;

@@ -55,10 +55,12 @@ class Tensors {
                 if (name.ends_with(".safetensors") && !name.starts_with(".")) files.push_back(entry.path());
             }
         } catch (const fs::filesystem_error& error) {
-            throw Error(ErrorCode::io, fmt::format("{}: cannot read the folder: {}", folder.string(), error.code().message()));
+            throw Error(ErrorCode::io,
+                        fmt::format("{}: cannot read the folder: {}", folder.string(), error.code().message()));
         }
         if (indexes.size() > 1)
-            bad_file(folder, "has several shard indexes", {fmt::format("{}", indexes.size()), "one", "name the index file itself"});
+            bad_file(folder, "has several shard indexes",
+                     {fmt::format("{}", indexes.size()), "one", "name the index file itself"});
         if (indexes.size() == 1) return add_index(indexes[0]);
         if (files.empty()) bad_file(folder, "has no *.safetensors file");
         std::ranges::sort(files);
@@ -71,7 +73,8 @@ class Tensors {
         const MappedFile text(path);
         files_.push_back(path);
         if (text.bytes().size() > kMostIndexBytes)
-            bad_file(path, "is too large for a shard index", {fmt::format("{} bytes", text.bytes().size()), fmt::format("at most {}", kMostIndexBytes), ""});
+            bad_file(path, "is too large for a shard index",
+                     {fmt::format("{} bytes", text.bytes().size()), fmt::format("at most {}", kMostIndexBytes), ""});
         json index;
         try {
             index = json::parse(text.bytes().begin(), text.bytes().end());
@@ -79,7 +82,8 @@ class Tensors {
             bad_file(path, "is no JSON");
         }
         const auto map = index.is_object() ? index.find("weight_map") : index.end();
-        if (!index.is_object() || map == index.end() || !map->is_object()) bad_file(path, "is no shard index: it has no weight_map");
+        if (!index.is_object() || map == index.end() || !map->is_object())
+            bad_file(path, "is no shard index: it has no weight_map");
         std::map<std::string, std::shared_ptr<const SafetensorsFile>> shards;
         for (const auto& [tensor, file] : map->items()) {
             const std::string name = file.is_string() ? file.get<std::string>() : "";
@@ -91,7 +95,8 @@ class Tensors {
             if (!shard) continue;  // given twice
             const Tensor* found = shard->find(tensor);
             if (!found)
-                bad_file(path, fmt::format("names a shard for tensor {} that has no such tensor", in_quotes(tensor)), {in_quotes(name), "", ""});
+                bad_file(path, fmt::format("names a shard for tensor {} that has no such tensor", in_quotes(tensor)),
+                         {in_quotes(name), "", ""});
             add(shard, *found);
         }
     }
@@ -103,7 +108,8 @@ class Tensors {
         if (!error && !opened_.insert(canonical).second) return nullptr;
         auto file = std::make_shared<const SafetensorsFile>(path);
         if (file->metadata().contains("mxfp4.format"))
-            bad_file(path, "is packed already", {"", "", "give the checkpoint that it was packed from, or --unpack it"});
+            bad_file(path, "is packed already",
+                     {"", "", "give the checkpoint that it was packed from, or --unpack it"});
         files_.push_back(path);
         return file;
     }
@@ -131,8 +137,13 @@ struct PairNames {
 PairNames pair_of(std::string_view tensor) {
     for (const char separator : {'_', '.'})
         for (const std::string_view part : {"blocks", "scales"}) {
-            if (!tensor.ends_with(part) || tensor.size() < part.size() + 2 || tensor[tensor.size() - part.size() - 1] != separator) continue;
-            PairNames pair{.name = std::string(tensor.substr(0, tensor.size() - part.size() - 1)), .blocks = {}, .scales = {}, .bias = {}};
+            if (!tensor.ends_with(part) || tensor.size() < part.size() + 2 ||
+                tensor[tensor.size() - part.size() - 1] != separator)
+                continue;
+            PairNames pair{.name = std::string(tensor.substr(0, tensor.size() - part.size() - 1)),
+                           .blocks = {},
+                           .scales = {},
+                           .bias = {}};
             pair.blocks = pair.name + separator + "blocks";
             pair.scales = pair.name + separator + "scales";
             constexpr std::string_view kWeight = "_weight";
@@ -154,14 +165,17 @@ void check_pair(const ExpertTensor& t) {
         bad_tensor(t.blocks, "has the wrong shape", {shape_text(blocks), "[experts, n, k/32, 16], none of them 0", ""});
     const std::vector<std::int64_t> expected_scales(blocks.begin(), blocks.end() - 1);
     if (scales != expected_scales)
-        bad_tensor(t.scales, "has the wrong shape", {shape_text(scales), shape_text(expected_scales) + " to match its blocks", ""});
+        bad_tensor(t.scales, "has the wrong shape",
+                   {shape_text(scales), shape_text(expected_scales) + " to match its blocks", ""});
     constexpr std::int64_t kMost = (1ll << 31) - 1;
     if (blocks[0] > kMost || blocks[1] > kMost || blocks[2] > kMost / 32)
         bad_tensor(t.blocks, "is too large", {shape_text(blocks), "below 2^31 experts, n and k", ""});
     const std::vector<std::int64_t> expected_bias = {blocks[0], blocks[1]};
     if (t.bias && t.bias->shape != expected_bias)
-        bad_tensor(t.bias, "has the wrong shape", {shape_text(t.bias->shape), shape_text(expected_bias) + " to match its weight", ""});
-    if (t.bias && dtype_bytes(t.bias->dtype) == 0) bad_tensor(t.bias, "has an unknown dtype", {in_quotes(t.bias->dtype), "", ""});
+        bad_tensor(t.bias, "has the wrong shape",
+                   {shape_text(t.bias->shape), shape_text(expected_bias) + " to match its weight", ""});
+    if (t.bias && dtype_bytes(t.bias->dtype) == 0)
+        bad_tensor(t.bias, "has an unknown dtype", {in_quotes(t.bias->dtype), "", ""});
 }
 
 // Numbers in names count as numbers.
@@ -186,7 +200,10 @@ bool natural_less(std::string_view a, std::string_view b) {
 }  // namespace
 
 CheckpointView ExpertTensor::view() const {
-    return {.blocks = blocks->data.data(), .scales = scales->data.data(), .experts = blocks->shape[0], .n = blocks->shape[1],
+    return {.blocks = blocks->data.data(),
+            .scales = scales->data.data(),
+            .experts = blocks->shape[0],
+            .n = blocks->shape[1],
             .k = blocks->shape[2] * kBlockElements};
 }
 
@@ -209,14 +226,18 @@ Checkpoint::Checkpoint(const std::vector<fs::path>& inputs, const Selection& sel
         }
         const auto [at, is_new] = pairs.try_emplace(pair.name, pair);
         if (!is_new && at->second.blocks != pair.blocks)
-            bad_tensor(tensor, "means the same weight as another tensor", {in_quotes(pair.blocks), "", "rename one: " + in_quotes(at->second.blocks)});
+            bad_tensor(tensor, "means the same weight as another tensor",
+                       {in_quotes(pair.blocks), "", "rename one: " + in_quotes(at->second.blocks)});
     }
     std::int64_t used = 0;
     for (const auto& [name, pair] : pairs) {
-        ExpertTensor expert{.name = name, .blocks = tensors.find(pair.blocks), .scales = tensors.find(pair.scales), .bias = {}};
+        ExpertTensor expert{
+            .name = name, .blocks = tensors.find(pair.blocks), .scales = tensors.find(pair.scales), .bias = {}};
         if (!pair.bias.empty()) expert.bias = tensors.find(pair.bias);
-        if (!expert.blocks) bad_tensor(expert.scales, "has no partner", {"", "", "there is no tensor " + in_quotes(pair.blocks)});
-        if (!expert.scales) bad_tensor(expert.blocks, "has no partner", {"", "", "there is no tensor " + in_quotes(pair.scales)});
+        if (!expert.blocks)
+            bad_tensor(expert.scales, "has no partner", {"", "", "there is no tensor " + in_quotes(pair.blocks)});
+        if (!expert.scales)
+            bad_tensor(expert.blocks, "has no partner", {"", "", "there is no tensor " + in_quotes(pair.scales)});
         check_pair(expert);
         used += 2 + (expert.bias ? 1 : 0);
         experts_.push_back(std::move(expert));
@@ -226,7 +247,8 @@ Checkpoint::Checkpoint(const std::vector<fs::path>& inputs, const Selection& sel
     if (experts_.empty() && pairs_left_out > 0)
         throw Error(ErrorCode::bad_file, "none of the MXFP4 expert tensors is selected", {"", "", "see --only"});
     if (experts_.empty())
-        throw Error(ErrorCode::bad_file, fmt::format("{}: there is no MXFP4 expert tensor", inputs.empty() ? "" : inputs[0].string()),
+        throw Error(ErrorCode::bad_file,
+                    fmt::format("{}: there is no MXFP4 expert tensor", inputs.empty() ? "" : inputs[0].string()),
                     {"", "", "looked for P_blocks with P_scales, and P.blocks with P.scales"});
 }
 

@@ -35,13 +35,13 @@ class Checkpoint {
   public:
     using Selection = std::function<bool(const std::string& name)>;
 
-    // Inputs are safetensors files, shard indexes (.json) and model folders. Both naming schemes: P_blocks, P_scales, P_bias
-    // and P.blocks, P.scales with P ending in _weight, whose bias ends in _bias instead. Pairs that `selected` does not want
-    // are neither checked nor kept. Throws Error naming what is wrong with which tensor of which file.
+    // Inputs are safetensors files, shard indexes (.json) and model folders. Both naming schemes: P_blocks, P_scales,
+    // P_bias, and P.blocks, P.scales with P ending in _weight, whose bias ends in _bias instead. Pairs that `selected`
+    // does not want are neither checked nor kept. Throws Error naming what is wrong with which tensor of which file.
     explicit Checkpoint(const std::vector<std::filesystem::path>& inputs, const Selection& selected = {});
 
-    const std::vector<ExpertTensor>& experts() const { return experts_; }  // layer 2 before layer 10
-    std::int64_t skipped() const { return skipped_; }                      // tensors that are left out
+    const std::vector<ExpertTensor>& experts() const { return experts_; }       // layer 2 before layer 10
+    std::int64_t skipped() const { return skipped_; }                           // tensors that are left out
     const std::vector<std::filesystem::path>& files() const { return files_; }  // all that were read
 
   private:

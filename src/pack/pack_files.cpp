@@ -58,15 +58,20 @@ void refuse_overwriting(const fs::path& out, const std::vector<fs::path>& inputs
     for (const fs::path& input : inputs) {
         std::error_code ignored;
         if (fs::equivalent(out, input, ignored))
-            throw Error(ErrorCode::invalid_argument, out.string() + ": the output would overwrite an input", {"", "", "choose another output"});
+            throw Error(ErrorCode::invalid_argument, out.string() + ": the output would overwrite an input",
+                        {"", "", "choose another output"});
     }
 }
 
 // What is known of a packed weight before its scales are.
 WeightsInfo info_of(const ExpertTensor& expert, const PackOptions& options) {
     const CheckpointView view = expert.view();
-    WeightsInfo info{.name = expert.name, .format = checked_format(options), .layout_version = kLayoutVersion[int(options.layout)],
-                     .experts = view.experts, .n = view.n, .k = view.k};
+    WeightsInfo info{.name = expert.name,
+                     .format = checked_format(options),
+                     .layout_version = kLayoutVersion[int(options.layout)],
+                     .experts = view.experts,
+                     .n = view.n,
+                     .k = view.k};
     info.format.scale_class = ScaleClass::rebased;  // the longest text, so that the final metadata fits
     return info;
 }
@@ -105,27 +110,31 @@ Output plan_output(const Checkpoint& checkpoint, const PackOptions& pack) {
         const ExpertTensor& expert = checkpoint.experts()[i];
         const WeightsInfo& info = infos.emplace_back(info_of(expert, pack));
         if (metadata_key(info.name) == kFormatKey)
-            throw Error(ErrorCode::bad_file, "an expert tensor has a name that packed files reserve", {in_quotes(info.name), "", ""});
+            throw Error(ErrorCode::bad_file, "an expert tensor has a name that packed files reserve",
+                        {in_quotes(info.name), "", ""});
         output.metadata[metadata_key(info.name)] = metadata_text(info, source_names(expert));
         output.places[i].values = append(values_tensor(info));
         output.places[i].scales = append(scales_tensor(info));
     }
     if (pack.layout == Layout::native)
-        for (std::size_t i = 0; i < infos.size(); ++i) output.places[i].expert_scale = append(expert_scale_tensor(infos[i]));
+        for (std::size_t i = 0; i < infos.size(); ++i)
+            output.places[i].expert_scale = append(expert_scale_tensor(infos[i]));
     for (std::size_t i = 0; i < infos.size(); ++i)
         if (const FileTensor& bias = checkpoint.experts()[i].bias)
-            output.places[i].bias = append({.name = infos[i].name + ".bias", .dtype = bias->dtype, .shape = bias->shape});
+            output.places[i].bias =
+                append({.name = infos[i].name + ".bias", .dtype = bias->dtype, .shape = bias->shape});
     return output;
 }
 
-WeightsInfo pack_tensor(const ExpertTensor& expert, const PackOptions& pack, SafetensorsWriter& writer, const OutputPlace& place,
-                        BufferPool& pool, const FileOptions& options) {
+WeightsInfo pack_tensor(const ExpertTensor& expert, const PackOptions& pack, SafetensorsWriter& writer,
+                        const OutputPlace& place, BufferPool& pool, const FileOptions& options) {
     const CheckpointView view = expert.view();
     PackPlan plan;
     try {
         plan = plan_pack(view, pack);
     } catch (const Error& error) {
-        throw Error(ErrorCode::bad_file, fmt::format("{}: tensor {}: {}", expert.scales.file->path().string(), in_quotes(expert.scales->name), error.what()));
+        throw Error(ErrorCode::bad_file, fmt::format("{}: tensor {}: {}", expert.scales.file->path().string(),
+                                                     in_quotes(expert.scales->name), error.what()));
     }
     plan.info.name = expert.name;
     const StoredShape stored = plan.info.stored();
@@ -142,7 +151,8 @@ WeightsInfo pack_tensor(const ExpertTensor& expert, const PackOptions& pack, Saf
     });
     if (pack.layout == Layout::native) {
         const std::vector<float> expert_scale = plan.expert_scale();
-        writer.write(place.expert_scale, 0, {reinterpret_cast<const std::uint8_t*>(expert_scale.data()), expert_scale.size() * sizeof(float)});
+        writer.write(place.expert_scale, 0,
+                     {reinterpret_cast<const std::uint8_t*>(expert_scale.data()), expert_scale.size() * sizeof(float)});
     }
     if (expert.bias) writer.write(place.bias, 0, expert.bias->data);
     expert.scales.file->forget(expert.scales->data);
@@ -156,19 +166,28 @@ void unpack_into(const PackedEntry& entry, std::int64_t e, ExpertBuffers& to) {
     unpack_expert(entry.view(), e, to.values.data(), to.scales.data());
 }
 
-void verify_tensor(const ExpertTensor& expert, const PackedContents& packed, BufferPool& pool, const FileOptions& options) {
+void verify_tensor(const ExpertTensor& expert, const PackedContents& packed, BufferPool& pool,
+                   const FileOptions& options) {
     const PackedEntry& entry = packed.at(expert.name);
     const auto differs = [&](const std::string& where) {
-        throw Error(ErrorCode::bad_file, fmt::format("verification failed: what was packed of {} does not unpack to the checkpoint's bytes: {}",
-                                                     in_quotes(expert.name), where));
+        throw Error(
+            ErrorCode::bad_file,
+            fmt::format("verification failed: what was packed of {} does not unpack to the checkpoint's bytes: {}",
+                        in_quotes(expert.name), where));
     };
-    if (bool(entry.bias) != bool(expert.bias) || (entry.bias && !std::ranges::equal(entry.bias->data, expert.bias->data))) differs("bias");
+    if (bool(entry.bias) != bool(expert.bias) ||
+        (entry.bias && !std::ranges::equal(entry.bias->data, expert.bias->data)))
+        differs("bias");
     parallel_for(options.threads, entry.info.experts, [&](std::int64_t e) {
         BufferPool::Lease lease(pool);
         unpack_into(entry, e, lease.buffers);
-        const auto same = [](std::span<const std::uint8_t> a, const Bytes& b) { return a.size() == b.size() && std::memcmp(a.data(), b.data(), b.size()) == 0; };
-        if (!same(expert_bytes(*expert.blocks.tensor, e), lease.buffers.values)) differs(fmt::format("blocks of expert {}", e));
-        if (!same(expert_bytes(*expert.scales.tensor, e), lease.buffers.scales)) differs(fmt::format("scales of expert {}", e));
+        const auto same = [](std::span<const std::uint8_t> a, const Bytes& b) {
+            return a.size() == b.size() && std::memcmp(a.data(), b.data(), b.size()) == 0;
+        };
+        if (!same(expert_bytes(*expert.blocks.tensor, e), lease.buffers.values))
+            differs(fmt::format("blocks of expert {}", e));
+        if (!same(expert_bytes(*expert.scales.tensor, e), lease.buffers.scales))
+            differs(fmt::format("scales of expert {}", e));
         expert.forget_expert(e);
         packed.file().forget(expert_bytes(*entry.values, e));
         report(options, std::uint64_t(entry.info.stored().values_bytes() + entry.info.stored().scales_bytes()));
@@ -183,18 +202,21 @@ std::uint64_t pack_work_bytes(const Checkpoint& checkpoint, const PackOptions& p
     std::uint64_t bytes = 0;
     for (const ExpertTensor& expert : checkpoint.experts()) {
         const WeightsInfo info = info_of(expert, pack);
-        bytes += std::uint64_t(info.experts) * std::uint64_t(info.stored().values_bytes() + info.stored().scales_bytes());
+        bytes +=
+            std::uint64_t(info.experts) * std::uint64_t(info.stored().values_bytes() + info.stored().scales_bytes());
     }
     return verify ? 2 * bytes : bytes;
 }
 
 std::uint64_t unpack_work_bytes(const std::vector<const PackedEntry*>& entries) {
     std::uint64_t bytes = 0;
-    for (const PackedEntry* entry : entries) bytes += std::uint64_t(entry->info.experts) * std::uint64_t(entry->info.n * entry->info.k / 32 * 17);
+    for (const PackedEntry* entry : entries)
+        bytes += std::uint64_t(entry->info.experts) * std::uint64_t(entry->info.n * entry->info.k / 32 * 17);
     return bytes;
 }
 
-FileSummary pack_file(const Checkpoint& checkpoint, const fs::path& out, const PackOptions& pack, bool verify, const FileOptions& options) {
+FileSummary pack_file(const Checkpoint& checkpoint, const fs::path& out, const PackOptions& pack, bool verify,
+                      const FileOptions& options) {
     refuse_overwriting(out, checkpoint.files());
     Output output = plan_output(checkpoint, pack);
     SafetensorsWriter writer(out, std::move(output.tensors), std::move(output.metadata));
@@ -217,17 +239,22 @@ FileSummary pack_file(const Checkpoint& checkpoint, const fs::path& out, const P
     return summary;
 }
 
-FileSummary unpack_file(const PackedContents& packed, const std::vector<const PackedEntry*>& entries, const fs::path& out,
-                        const FileOptions& options) {
+FileSummary unpack_file(const PackedContents& packed, const std::vector<const PackedEntry*>& entries,
+                        const fs::path& out, const FileOptions& options) {
     refuse_overwriting(out, {packed.file().path()});
     std::vector<Tensor> tensors;
     for (const PackedEntry* entry : entries) {
         const std::int64_t groups = entry->info.k / kBlockElements;
-        tensors.push_back({.name = entry->source_names.blocks, .dtype = "U8", .shape = {entry->info.experts, entry->info.n, groups, 16}});
-        tensors.push_back({.name = entry->source_names.scales, .dtype = "U8", .shape = {entry->info.experts, entry->info.n, groups}});
+        tensors.push_back({.name = entry->source_names.blocks,
+                           .dtype = "U8",
+                           .shape = {entry->info.experts, entry->info.n, groups, 16}});
+        tensors.push_back(
+            {.name = entry->source_names.scales, .dtype = "U8", .shape = {entry->info.experts, entry->info.n, groups}});
     }
     for (const PackedEntry* entry : entries)
-        if (entry->bias) tensors.push_back({.name = entry->source_names.bias, .dtype = entry->bias->dtype, .shape = entry->bias->shape});
+        if (entry->bias)
+            tensors.push_back(
+                {.name = entry->source_names.bias, .dtype = entry->bias->dtype, .shape = entry->bias->shape});
     SafetensorsWriter writer(out, tensors, {{"format", "pt"}});
     BufferPool pool;
     FileSummary summary{.weights = {}, .bytes = writer.file_bytes()};

@@ -29,11 +29,11 @@ std::uint64_t pack_work_bytes(const Checkpoint& checkpoint, const PackOptions& p
 std::uint64_t unpack_work_bytes(const std::vector<const PackedEntry*>& entries);
 
 // verify: before the output gets its name it is opened, unpacked and compared with the checkpoint.
-FileSummary pack_file(const Checkpoint& checkpoint, const std::filesystem::path& out, const PackOptions& pack, bool verify,
-                      const FileOptions& options);
+FileSummary pack_file(const Checkpoint& checkpoint, const std::filesystem::path& out, const PackOptions& pack,
+                      bool verify, const FileOptions& options);
 
 // Checkpoint tensors under their source names.
-FileSummary unpack_file(const PackedContents& packed, const std::vector<const PackedEntry*>& entries, const std::filesystem::path& out,
-                        const FileOptions& options);
+FileSummary unpack_file(const PackedContents& packed, const std::vector<const PackedEntry*>& entries,
+                        const std::filesystem::path& out, const FileOptions& options);
 
 }  // namespace mxfp4

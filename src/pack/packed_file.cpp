@@ -19,20 +19,27 @@ using nlohmann::json;
 constexpr std::string_view kKeyPrefix = "mxfp4.";
 constexpr const char* kRowOrder = "identity";  // rows lie as the checkpoint has them
 
-[[noreturn]] void bad(const std::filesystem::path& path, const std::string& name, const std::string& what, ErrorDetail detail = {}) {
-    throw Error(ErrorCode::bad_file, fmt::format("{}: packed weight {} {}", path.string(), in_quotes(name), what), std::move(detail));
+[[noreturn]] void bad(const std::filesystem::path& path, const std::string& name, const std::string& what,
+                      ErrorDetail detail = {}) {
+    throw Error(ErrorCode::bad_file, fmt::format("{}: packed weight {} {}", path.string(), in_quotes(name), what),
+                std::move(detail));
 }
 
 // Reads one metadata object; what is missing or of the wrong type is refused by its key.
 class Fields {
   public:
-    Fields(const std::filesystem::path& path, const std::string& name, const json& object) : path_(path), name_(name), object_(object) {}
+    Fields(const std::filesystem::path& path, const std::string& name, const json& object)
+        : path_(path),
+          name_(name),
+          object_(object) {}
 
     std::int64_t integer(const char* key, std::int64_t least, std::int64_t most) const {
         const json& value = member(key);
-        if (!value.is_number_integer() || (value.is_number_unsigned() && value.get<std::uint64_t>() > std::uint64_t(INT64_MAX)) ||
+        if (!value.is_number_integer() ||
+            (value.is_number_unsigned() && value.get<std::uint64_t>() > std::uint64_t(INT64_MAX)) ||
             value.get<std::int64_t>() < least || value.get<std::int64_t>() > most)
-            bad(path_, name_, fmt::format("has a bad {}", key), {dumped(value), fmt::format("{} to {}", least, most), ""});
+            bad(path_, name_, fmt::format("has a bad {}", key),
+                {dumped(value), fmt::format("{} to {}", least, most), ""});
         return value.get<std::int64_t>();
     }
     std::string text(const char* key) const {
@@ -47,7 +54,8 @@ class Fields {
         try {
             return parse(value);
         } catch (const Error& error) {
-            throw Error(ErrorCode::unsupported, fmt::format("{}: packed weight {} has an unknown {}", path_.string(), in_quotes(name_), key),
+            throw Error(ErrorCode::unsupported,
+                        fmt::format("{}: packed weight {} has an unknown {}", path_.string(), in_quotes(name_), key),
                         {in_quotes(value), error.limit(), "a newer mxfp4 may read it"});
         }
     }
@@ -59,7 +67,9 @@ class Fields {
     }
 
   private:
-    static std::string dumped(const json& value) { return in_quotes(value.dump(-1, ' ', true, json::error_handler_t::replace)); }
+    static std::string dumped(const json& value) {
+        return in_quotes(value.dump(-1, ' ', true, json::error_handler_t::replace));
+    }
 
     const std::filesystem::path& path_;
     const std::string& name_;
@@ -73,8 +83,10 @@ WeightsInfo read_info(const std::filesystem::path& path, const std::string& name
     const int known = kLayoutVersion[int(info.format.layout)];
     info.layout_version = int(fields.integer("layout_version", 0, kMost));
     if (info.layout_version != known)
-        throw Error(ErrorCode::unsupported, fmt::format("{}: packed weight {} has an unknown layout_version", path.string(), in_quotes(name)),
-                    {fmt::format("{}", info.layout_version), fmt::format("{}", known), "pack the checkpoint again, or use a newer mxfp4"});
+        throw Error(ErrorCode::unsupported,
+                    fmt::format("{}: packed weight {} has an unknown layout_version", path.string(), in_quotes(name)),
+                    {fmt::format("{}", info.layout_version), fmt::format("{}", known),
+                     "pack the checkpoint again, or use a newer mxfp4"});
     if (fields.has("row_order"))
         fields.choice("row_order", [](const std::string& order) {
             if (order != kRowOrder) throw Error(ErrorCode::unsupported, "", {"", kRowOrder, ""});
@@ -84,7 +96,8 @@ WeightsInfo read_info(const std::filesystem::path& path, const std::string& name
     info.experts = fields.integer("experts", 1, kMost);
     info.n = fields.integer("n", 1, kMost);
     info.k = fields.integer("k", 1, kMost);
-    if (info.k % kBlockElements != 0) bad(path, name, "has a bad k", {fmt::format("{}", info.k), "a multiple of 32", ""});
+    if (info.k % kBlockElements != 0)
+        bad(path, name, "has a bad k", {fmt::format("{}", info.k), "a multiple of 32", ""});
     if (info.format.layout == Layout::native) {
         if (fields.has("num_warps")) fields.integer("num_warps", 0, 0);
         return info;
@@ -100,7 +113,8 @@ SourceNames read_source_names(const std::string& name, const json& object) {
     const auto found = object.find("source_names");
     if (found == object.end() || !found->is_object()) return names;
     const auto read = [&](const char* key, std::string& to) {
-        if (const auto text = found->find(key); text != found->end() && text->is_string()) to = text->get<std::string>();
+        if (const auto text = found->find(key); text != found->end() && text->is_string())
+            to = text->get<std::string>();
     };
     read("blocks", names.blocks);
     read("scales", names.scales);
@@ -116,7 +130,8 @@ PackedView PackedEntry::view() const {
 
 Tensor values_tensor(const WeightsInfo& info) {
     const StoredShape s = info.stored();
-    Tensor tensor{.name = info.name + ".values", .dtype = "U8", .shape = {info.experts, s.value_rows, s.value_row_bytes}};
+    Tensor tensor{
+        .name = info.name + ".values", .dtype = "U8", .shape = {info.experts, s.value_rows, s.value_row_bytes}};
     if (info.format.layout == Layout::blocks) tensor.shape = {info.experts, s.value_rows, info.n, 16};
     if (info.format.layout == Layout::native)
         tensor.shape = {info.experts, s.value_rows, s.value_row_bytes / kNativeValueTileBytes, kNativeValueTileBytes};
@@ -125,7 +140,8 @@ Tensor values_tensor(const WeightsInfo& info) {
 
 Tensor scales_tensor(const WeightsInfo& info) {
     const StoredShape s = info.stored();
-    Tensor tensor{.name = info.name + ".scales", .dtype = "U8", .shape = {info.experts, s.scale_rows, s.scale_row_bytes}};
+    Tensor tensor{
+        .name = info.name + ".scales", .dtype = "U8", .shape = {info.experts, s.scale_rows, s.scale_row_bytes}};
     if (info.format.layout == Layout::native)
         tensor.shape = {info.experts, s.scale_rows, s.scale_row_bytes / kNativeScaleTileBytes, kNativeScaleTileBytes};
     return tensor;
@@ -155,7 +171,8 @@ std::string metadata_text(const WeightsInfo& info, const SourceNames& source_nam
 PackedContents::PackedContents(const std::filesystem::path& path) : file_(path) {
     const auto format = file_.metadata().find(kFormatKey);
     if (format == file_.metadata().end())
-        throw Error(ErrorCode::bad_file, path.string() + ": is no packed file", {"", "", "pack the checkpoint with mxfp4-pack"});
+        throw Error(ErrorCode::bad_file, path.string() + ": is no packed file",
+                    {"", "", "pack the checkpoint with mxfp4-pack"});
     if (format->second != kFormat)
         throw Error(ErrorCode::unsupported, path.string() + ": has an unknown mxfp4.format",
                     {in_quotes(format->second), in_quotes(kFormat), "a newer mxfp4 may read it"});
@@ -172,7 +189,8 @@ void PackedContents::add(const std::string& name, const std::string& text) {
         if (values) bad(file_.path(), name, "has metadata that is no JSON object");
         return;  // a key of a later version
     }
-    PackedEntry entry{.info = read_info(file_.path(), name, Fields(file_.path(), name, object)), .source_names = read_source_names(name, object),
+    PackedEntry entry{.info = read_info(file_.path(), name, Fields(file_.path(), name, object)),
+                      .source_names = read_source_names(name, object),
                       .expert_scale = {}};
     const auto find = [&](const Tensor& expected) {
         const Tensor* found = file_.find(expected.name);
@@ -194,7 +212,8 @@ void PackedContents::add(const std::string& name, const std::string& text) {
     if (!entry.bias) entry.source_names.bias.clear();
     const std::vector<std::int64_t> bias_shape = {entry.info.experts, entry.info.n};
     if (entry.bias && (entry.bias->shape != bias_shape || dtype_bytes(entry.bias->dtype) == 0))
-        bad(file_.path(), name, "does not fit its bias", {entry.bias->dtype + " " + shape_text(entry.bias->shape), shape_text(bias_shape), ""});
+        bad(file_.path(), name, "does not fit its bias",
+            {entry.bias->dtype + " " + shape_text(entry.bias->shape), shape_text(bias_shape), ""});
     entries_.push_back(std::move(entry));
 }
 
@@ -215,7 +234,8 @@ const PackedEntry& PackedContents::at(const std::string& name) const {
         if (entry.info.name == name) return entry;
     std::string there;
     constexpr std::size_t kMostListed = 8;
-    for (std::size_t i = 0; i < entries_.size() && i < kMostListed; ++i) there += (i ? ", " : "") + in_quotes(entries_[i].info.name);
+    for (std::size_t i = 0; i < entries_.size() && i < kMostListed; ++i)
+        there += (i ? ", " : "") + in_quotes(entries_[i].info.name);
     if (entries_.size() > kMostListed) there += fmt::format(" and {} more", entries_.size() - kMostListed);
     throw Error(ErrorCode::invalid_argument, file_.path().string() + ": has no such packed weight",
                 {in_quotes(name), entries_.size() == 1 ? there : "one of " + there, ""});

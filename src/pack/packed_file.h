@@ -29,7 +29,7 @@ struct PackedEntry {
     PackedView view() const;
 };
 
-// The tensors that a packed weight is stored as, and its metadata text. Of all scale classes `rebased` has the longest text.
+// The tensors that a packed weight is stored as, and its metadata text. Of all scale classes `rebased` has the longest.
 Tensor values_tensor(const WeightsInfo& info);
 Tensor scales_tensor(const WeightsInfo& info);
 Tensor expert_scale_tensor(const WeightsInfo& info);

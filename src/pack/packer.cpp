@@ -16,6 +16,7 @@ namespace {
 
 constexpr int kDefaultScaleWarps = 8;
 constexpr int kBlockBytes = 16;
+constexpr int kPrefetchBytes = 512;  // how far ahead a row is fetched
 
 [[noreturn]] void bad_argument(const std::string& what, ErrorDetail detail) {
     throw Error(ErrorCode::invalid_argument, what, std::move(detail));
@@ -66,14 +67,15 @@ WordOrder word_order(const WeightsFormat& format) {
     return format.layout == Layout::native ? WordOrder::native : WordOrder::packbits;
 }
 
-// The stored scales of rows n, n+8 (n & 8 == 0) and blocks kg, kg+1 (kg even) are one 4-byte word: row n, row n+8 of kg,
-// then of kg+1. A row's words lie a fixed step apart.
+// The stored scales of rows n, n+8 (n & 8 == 0) and blocks kg, kg+1 (kg even) are one 4-byte word: row n, row n+8 of
+// kg, then of kg+1. A row's words lie a fixed step apart.
 struct ScaleWords {
     i64 offset, step;
 };
 ScaleWords scale_words(const WeightsFormat& format, const StoredShape& stored, i64 n) {
     const auto offset = [&](i64 kg) {
-        if (format.layout == Layout::native) return native_scale_offset(n, kg, stored.scale_row_bytes / kNativeScaleTileBytes);
+        if (format.layout == Layout::native)
+            return native_scale_offset(n, kg, stored.scale_row_bytes / kNativeScaleTileBytes);
         const Index2 at = hopper_scale_swizzle(n, kg, format.scale_warps);
         return at.row * stored.scale_row_bytes + at.col;
     };
@@ -82,14 +84,16 @@ ScaleWords scale_words(const WeightsFormat& format, const StoredShape& stored, i
 
 // What is added to a scale when it is stored.
 int scale_addend(const WeightsFormat& format, int expert_shift) {
-    return format.layout == Layout::native ? native_scale_byte(0, expert_shift, format.scale_class == ScaleClass::plain) : 0;
+    return format.layout == Layout::native ? native_scale_byte(0, expert_shift, format.scale_class == ScaleClass::plain)
+                                           : 0;
 }
 
 struct Slab {  // up to 64 rows of an expert
     i64 expert, begin, end;
 };
 
-void pack_tiles(const Rows& rows, const WeightsFormat& format, const StoredShape& stored, const Slab& slab, u8* values) {
+void pack_tiles(const Rows& rows, const WeightsFormat& format, const StoredShape& stored, const Slab& slab,
+                u8* values) {
     const WordLoops& loops = word_loops();
     const i64 row_bytes = rows.k / 2;
     u8 staged[kTileRows][kTileRowBytes];
@@ -102,6 +106,8 @@ void pack_tiles(const Rows& rows, const WeightsFormat& format, const StoredShape
                 const i64 row = n + i, kg = at / kBlockBytes;
                 if (row < slab.end && there == kTileRowBytes && rows.row_contiguous()) {
                     tile[i] = rows.block(slab.expert, row, kg);
+                    // 16 streams are more than the hardware follows: a quarter faster with this.
+                    __builtin_prefetch(tile[i] + kPrefetchBytes);
                     continue;
                 }
                 tile[i] = staged[i];
@@ -155,7 +161,8 @@ void unpack_blocks(const WeightsInfo& info, const Slab& slab, const u8* values, 
     }
 }
 
-void pack_scales(const Rows& rows, const WeightsFormat& format, const StoredShape& stored, int expert_shift, const Slab& slab, u8* scales) {
+void pack_scales(const Rows& rows, const WeightsFormat& format, const StoredShape& stored, int expert_shift,
+                 const Slab& slab, u8* scales) {
     const i64 groups = rows.k / kBlockElements, even_groups = round_up(groups, 2);
     const int addend = scale_addend(format, expert_shift);
     std::vector<u8> staged(std::size_t(2 * even_groups));  // rows n and n+8
@@ -164,7 +171,8 @@ void pack_scales(const Rows& rows, const WeightsFormat& format, const StoredShap
         std::ranges::fill(staged, u8(0));
         for (int i = 0; i < 2 && n + 8 * i < slab.end; ++i) {
             const u8* from = rows.scale_row(slab.expert, n + 8 * i);
-            for (i64 kg = 0; kg < groups; ++kg) staged[std::size_t(i * even_groups + kg)] = u8(from[kg * rows.scale_strides[2]] + addend);
+            for (i64 kg = 0; kg < groups; ++kg)
+                staged[std::size_t(i * even_groups + kg)] = u8(from[kg * rows.scale_strides[2]] + addend);
         }
         const ScaleWords words = scale_words(format, stored, n);
         const u8 *row = staged.data(), *row8 = row + even_groups;
@@ -178,11 +186,13 @@ void pack_scales(const Rows& rows, const WeightsFormat& format, const StoredShap
 
 [[noreturn]] void bad_stored_scale(const WeightsInfo& info, int byte, int addend, i64 expert, i64 n, i64 kg) {
     throw Error(ErrorCode::bad_file,
-                fmt::format("a packed scale of {} stands for no E8M0 scale: expert {}, row {}, block {}", in_quotes(info.name), expert, n, kg),
+                fmt::format("a packed scale of {} stands for no E8M0 scale: expert {}, row {}, block {}",
+                            in_quotes(info.name), expert, n, kg),
                 {fmt::format("{}", byte), fmt::format("{} to {}", addend, std::min(255, addend + kScaleNan - 1)), ""});
 }
 
-void unpack_scales(const WeightsInfo& info, const StoredShape& stored, int expert_shift, const Slab& slab, const u8* packed, u8* scales) {
+void unpack_scales(const WeightsInfo& info, const StoredShape& stored, int expert_shift, const Slab& slab,
+                   const u8* packed, u8* scales) {
     const i64 groups = info.k / kBlockElements;
     const int addend = scale_addend(info.format, expert_shift);
     for (i64 n = slab.begin; n < slab.end; ++n) {
@@ -211,8 +221,10 @@ int expert_shift_of(const PackedView& packed, i64 expert) {
     if (packed.info.format.layout != Layout::native) return 0;
     int exponent = 0;
     const float scale = packed.expert_scale[expert];
-    if (!std::isfinite(scale) || std::frexp(scale, &exponent) != 0.5f || exponent < 1 || exponent - 1 > kMostExpertShift)
-        throw Error(ErrorCode::bad_file, fmt::format("expert_scale of {} is wrong for expert {}", in_quotes(packed.info.name), expert),
+    if (!std::isfinite(scale) || std::frexp(scale, &exponent) != 0.5f || exponent < 1 ||
+        exponent - 1 > kMostExpertShift)
+        throw Error(ErrorCode::bad_file,
+                    fmt::format("expert_scale of {} is wrong for expert {}", in_quotes(packed.info.name), expert),
                     {fmt::format("{}", scale), "a power of two from 1 to 2^126", ""});
     return exponent - 1;
 }
@@ -225,7 +237,8 @@ void unpack_slab(const PackedView& packed, const Slab& slab, u8* blocks, u8* sca
         unpack_blocks(info, slab, values, blocks);
     else
         unpack_tiles(info, stored, slab, values, blocks);
-    unpack_scales(info, stored, expert_shift_of(packed, slab.expert), slab, packed.scales + slab.expert * stored.scales_bytes(), scales);
+    unpack_scales(info, stored, expert_shift_of(packed, slab.expert), slab,
+                  packed.scales + slab.expert * stored.scales_bytes(), scales);
 }
 
 i64 slabs_of(const WeightsInfo& info) { return ceil_div(info.n, kSlabRows); }
@@ -259,13 +272,17 @@ ScaleRange scan_scales(const Rows& rows, i64 expert) {
 void check_view(const CheckpointView& v) {
     constexpr i64 kMost = (1ll << 31) - 1;
     const auto check_size = [](const char* name, i64 size) {
-        if (size < 1 || size > kMost) bad_argument(fmt::format("bad {} of an expert tensor", name), {fmt::format("{}", size), "1 to 2^31 - 1", ""});
+        if (size < 1 || size > kMost)
+            bad_argument(fmt::format("bad {} of an expert tensor", name),
+                         {fmt::format("{}", size), "1 to 2^31 - 1", ""});
     };
     check_size("number of experts", v.experts);
     check_size("n", v.n);
     check_size("k", v.k);
-    if (v.k % kBlockElements != 0) bad_argument("bad k of an expert tensor", {fmt::format("{}", v.k), "a multiple of 32", ""});
-    if (!v.blocks || !v.scales) bad_argument("an expert tensor has no data", {"null", "a pointer to blocks and one to scales", ""});
+    if (v.k % kBlockElements != 0)
+        bad_argument("bad k of an expert tensor", {fmt::format("{}", v.k), "a multiple of 32", ""});
+    if (!v.blocks || !v.scales)
+        bad_argument("an expert tensor has no data", {"null", "a pointer to blocks and one to scales", ""});
 }
 
 // Zero bytes. Huge pages, where the system gives them: the page faults of small ones take longer than packing does.
@@ -284,12 +301,14 @@ std::vector<u8> zeroed_bytes(i64 count) {
 
 WeightsFormat checked_format(const PackOptions& options) {
     if (options.layout == Layout::native) {
-        if (options.num_warps != 0) bad_argument("the native layout has no num_warps", {fmt::format("{}", options.num_warps), "0", ""});
+        if (options.num_warps != 0)
+            bad_argument("the native layout has no num_warps", {fmt::format("{}", options.num_warps), "0", ""});
         return {.layout = Layout::native, .scale_warps = 0};
     }
     const int warps = options.num_warps ? options.num_warps : kDefaultScaleWarps;
     if (!is_power_of_two(warps) || warps > kMostScaleWarps)
-        bad_argument("bad num_warps of the scale swizzle", {fmt::format("{}", warps), fmt::format("a power of two up to {}", kMostScaleWarps), ""});
+        bad_argument("bad num_warps of the scale swizzle",
+                     {fmt::format("{}", warps), fmt::format("a power of two up to {}", kMostScaleWarps), ""});
     return {.layout = options.layout, .scale_warps = warps};
 }
 
@@ -316,13 +335,16 @@ PackPlan plan_pack(const CheckpointView& checkpoint, const PackOptions& options)
     return plan;
 }
 
-void pack_expert(const CheckpointView& checkpoint, const PackPlan& plan, std::int64_t expert, std::uint8_t* values, std::uint8_t* scales) {
+void pack_expert(const CheckpointView& checkpoint, const PackPlan& plan, std::int64_t expert, std::uint8_t* values,
+                 std::uint8_t* scales) {
     const Rows rows(checkpoint);
-    for (i64 slab = 0; slab < slabs_of(plan.info); ++slab) pack_slab(rows, plan, slab_at(plan.info, expert, slab), values, scales);
+    for (i64 slab = 0; slab < slabs_of(plan.info); ++slab)
+        pack_slab(rows, plan, slab_at(plan.info, expert, slab), values, scales);
 }
 
 void unpack_expert(const PackedView& packed, std::int64_t expert, std::uint8_t* blocks, std::uint8_t* scales) {
-    for (i64 slab = 0; slab < slabs_of(packed.info); ++slab) unpack_slab(packed, slab_at(packed.info, expert, slab), blocks, scales);
+    for (i64 slab = 0; slab < slabs_of(packed.info); ++slab)
+        unpack_slab(packed, slab_at(packed.info, expert, slab), blocks, scales);
 }
 
 PackedView PackedWeights::view() const {
@@ -352,7 +374,8 @@ void unpack(const PackedView& packed, std::uint8_t* blocks, std::uint8_t* scales
     const i64 slabs = slabs_of(info), row_scales = info.k / kBlockElements;
     parallel_for(threads, info.experts * slabs, [&](i64 task) {
         const i64 e = task / slabs;
-        unpack_slab(packed, slab_at(info, e, task % slabs), blocks + e * info.n * row_scales * kBlockBytes, scales + e * info.n * row_scales);
+        unpack_slab(packed, slab_at(info, e, task % slabs), blocks + e * info.n * row_scales * kBlockBytes,
+                    scales + e * info.n * row_scales);
     });
 }
 

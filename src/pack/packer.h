@@ -27,8 +27,8 @@ PackPlan plan_pack(const CheckpointView& checkpoint, const PackOptions& options)
 void pack_expert(const CheckpointView& checkpoint, const PackPlan& plan, std::int64_t expert, std::uint8_t* values,
                  std::uint8_t* scales);
 
-// One expert back; blocks [n, k/32, 16] and scales [n, k/32] are contiguous. Throws Error bad_file where a stored scale or
-// expert_scale stands for no E8M0 scale.
+// One expert back; blocks [n, k/32, 16] and scales [n, k/32] are contiguous. Throws Error bad_file where a stored scale
+// or expert_scale stands for no E8M0 scale.
 void unpack_expert(const PackedView& packed, std::int64_t expert, std::uint8_t* blocks, std::uint8_t* scales);
 
 }  // namespace mxfp4

@@ -17,8 +17,8 @@ using nlohmann::json;
 
 constexpr std::uint64_t kMostHeaderBytes = 100'000'000;  // as the safetensors library has it
 constexpr const char* kMetadataName = "__metadata__";
-constexpr std::size_t kMostNameBytes = 4096;             // of a tensor; std::regex needs stack for each
-constexpr std::uint64_t kDataAlign = 64;                 // of the first byte of data in files that we write
+constexpr std::size_t kMostNameBytes = 4096;  // of a tensor; std::regex needs stack for each
+constexpr std::uint64_t kDataAlign = 64;      // of the first byte of data in files that we write
 
 class Parser {
   public:
@@ -59,8 +59,9 @@ class Parser {
             bad("is no safetensors file: its header size makes no sense",
                 {fmt::format("{} bytes", bytes), fmt::format("at most {}", kMostHeaderBytes), ""});
         if (bytes > file_.size() - 8)
-            bad("its header ends past the end of the file", {fmt::format("{} bytes", bytes), fmt::format("at most {}", file_.size() - 8),
-                                                             "the file is truncated or no safetensors file"});
+            bad("its header ends past the end of the file",
+                {fmt::format("{} bytes", bytes), fmt::format("at most {}", file_.size() - 8),
+                 "the file is truncated or no safetensors file"});
         data_ = file_.subspan(8 + bytes);
         return text.substr(8, bytes);
     }
@@ -98,14 +99,16 @@ class Parser {
 
     std::uint64_t number(std::string_view name, const json& value, const char* what) const {
         if (!value.is_number_unsigned() || value.get<std::uint64_t>() > std::uint64_t(INT64_MAX))
-            bad_tensor(name, fmt::format("has a bad {}", what), {in_quotes(value.dump(-1, ' ', true, json::error_handler_t::replace)),
-                                                                 "an integer from 0 to 2^63 - 1", ""});
+            bad_tensor(name, fmt::format("has a bad {}", what),
+                       {in_quotes(value.dump(-1, ' ', true, json::error_handler_t::replace)),
+                        "an integer from 0 to 2^63 - 1", ""});
         return value.get<std::uint64_t>();
     }
 
     Tensor tensor(const std::string& name, const json& value) const {
         if (name.size() > kMostNameBytes)
-            bad_tensor(name, "has too long a name", {fmt::format("{} bytes", name.size()), fmt::format("at most {}", kMostNameBytes), ""});
+            bad_tensor(name, "has too long a name",
+                       {fmt::format("{} bytes", name.size()), fmt::format("at most {}", kMostNameBytes), ""});
         if (!value.is_object()) bad_tensor(name, "is described by no JSON object");
         const auto member = [&](const char* key, json::value_t type) -> const json& {
             const auto found = value.find(key);
@@ -122,19 +125,25 @@ class Parser {
             result.shape.push_back(std::int64_t(s));
         }
         const json& offsets = member("data_offsets", json::value_t::array);
-        if (offsets.size() != 2) bad_tensor(name, "has bad data_offsets", {fmt::format("{} numbers", offsets.size()), "2", ""});
-        const std::uint64_t begin = number(name, offsets[0], "data_offsets"), end = number(name, offsets[1], "data_offsets");
-        if (begin > end) bad_tensor(name, "ends before it begins", {fmt::format("{} to {}", begin, end), "ascending data_offsets", ""});
+        if (offsets.size() != 2)
+            bad_tensor(name, "has bad data_offsets", {fmt::format("{} numbers", offsets.size()), "2", ""});
+        const std::uint64_t begin = number(name, offsets[0], "data_offsets"),
+                            end = number(name, offsets[1], "data_offsets");
+        if (begin > end)
+            bad_tensor(name, "ends before it begins",
+                       {fmt::format("{} to {}", begin, end), "ascending data_offsets", ""});
         if (end > data_.size())
             bad_tensor(name, "ends past the end of the file",
-                       {fmt::format("data byte {}", end), fmt::format("at most {}", data_.size()), "the file is truncated or its header lies"});
+                       {fmt::format("data byte {}", end), fmt::format("at most {}", data_.size()),
+                        "the file is truncated or its header lies"});
         if (const int size = dtype_bytes(result.dtype); size != 0) {
             std::uint64_t bytes = 0;
             overflow |= __builtin_mul_overflow(elements, std::uint64_t(size), &bytes);
             if (overflow) bad_tensor(name, "has a shape whose size overflows", {shape_text(result.shape), "", ""});
             if (bytes != end - begin)
-                bad_tensor(name, "does not fill its data_offsets", {fmt::format("{} bytes", end - begin),
-                                                                    fmt::format("{} for {} {}", bytes, result.dtype, shape_text(result.shape)), ""});
+                bad_tensor(name, "does not fill its data_offsets",
+                           {fmt::format("{} bytes", end - begin),
+                            fmt::format("{} for {} {}", bytes, result.dtype, shape_text(result.shape)), ""});
         }
         result.data = data_.subspan(begin, end - begin);
         return result;
@@ -144,11 +153,13 @@ class Parser {
         const std::uint8_t* at = data_.data();
         for (const Tensor& tensor : tensors) {
             if (tensor.data.data() < at)
-                bad_tensor(tensor.name, "overlaps the tensor before it", {fmt::format("data byte {}", tensor.data.data() - data_.data()),
-                                                                          fmt::format("at least {}", at - data_.data()), ""});
+                bad_tensor(tensor.name, "overlaps the tensor before it",
+                           {fmt::format("data byte {}", tensor.data.data() - data_.data()),
+                            fmt::format("at least {}", at - data_.data()), ""});
             if (tensor.data.data() > at)
-                bad_tensor(tensor.name, "leaves a gap before it", {fmt::format("data byte {}", tensor.data.data() - data_.data()),
-                                                                   fmt::format("{}", at - data_.data()), ""});
+                bad_tensor(tensor.name, "leaves a gap before it",
+                           {fmt::format("data byte {}", tensor.data.data() - data_.data()),
+                            fmt::format("{}", at - data_.data()), ""});
             at = tensor.data.data() + tensor.data.size();
         }
         if (const auto left = data_.data() + data_.size() - at; left != 0)
@@ -163,7 +174,8 @@ std::uint64_t tensor_bytes(const Tensor& tensor) {
     auto bytes = std::uint64_t(dtype_bytes(tensor.dtype));
     for (const std::int64_t size : tensor.shape)
         if (__builtin_mul_overflow(bytes, std::uint64_t(size), &bytes))
-            throw Error(ErrorCode::invalid_argument, fmt::format("tensor {} is too large", in_quotes(tensor.name)), {shape_text(tensor.shape), "", ""});
+            throw Error(ErrorCode::invalid_argument, fmt::format("tensor {} is too large", in_quotes(tensor.name)),
+                        {shape_text(tensor.shape), "", ""});
     return bytes;
 }
 
@@ -174,8 +186,9 @@ int dtype_bytes(std::string_view dtype) {
         std::string_view name;
         int bytes;
     };
-    constexpr Entry kDtypes[] = {{"BOOL", 1},    {"U8", 1},  {"I8", 1},  {"F8_E4M3", 1}, {"F8_E5M2", 1}, {"F8_E8M0", 1}, {"U16", 2}, {"I16", 2},
-                                 {"F16", 2},     {"BF16", 2}, {"U32", 4}, {"I32", 4},     {"F32", 4},     {"U64", 8},     {"I64", 8}, {"F64", 8}};
+    constexpr Entry kDtypes[] = {{"BOOL", 1}, {"U8", 1},  {"I8", 1},  {"F8_E4M3", 1}, {"F8_E5M2", 1}, {"F8_E8M0", 1},
+                                 {"U16", 2},  {"I16", 2}, {"F16", 2}, {"BF16", 2},    {"U32", 4},     {"I32", 4},
+                                 {"F32", 4},  {"U64", 8}, {"I64", 8}, {"F64", 8}};
     const auto found = std::ranges::find(kDtypes, dtype, &Entry::name);
     return found == std::end(kDtypes) ? 0 : found->bytes;
 }
@@ -185,7 +198,8 @@ SafetensorsHeader parse_safetensors(std::span<const std::uint8_t> file, const st
 }
 
 SafetensorsFile::SafetensorsFile(const std::filesystem::path& path)
-    : file_(path), header_(parse_safetensors(file_.bytes(), path.string())) {
+    : file_(path),
+      header_(parse_safetensors(file_.bytes(), path.string())) {
     for (const Tensor& tensor : header_.tensors) by_name_[tensor.name] = &tensor;
 }
 
@@ -195,11 +209,14 @@ const Tensor* SafetensorsFile::find(std::string_view name) const {
 }
 
 SafetensorsWriter::SafetensorsWriter(const std::filesystem::path& path, std::vector<Tensor> tensors, Metadata metadata)
-    : tensors_(std::move(tensors)), metadata_(std::move(metadata)), offsets_{0} {
+    : tensors_(std::move(tensors)),
+      metadata_(std::move(metadata)),
+      offsets_{0} {
     std::set<std::string_view> names = {kMetadataName};
     for (const Tensor& tensor : tensors_) {
         if (!names.insert(tensor.name).second)
-            throw Error(ErrorCode::invalid_argument, path.string() + ": two tensors would have the same name", {in_quotes(tensor.name), "", ""});
+            throw Error(ErrorCode::invalid_argument, path.string() + ": two tensors would have the same name",
+                        {in_quotes(tensor.name), "", ""});
         offsets_.push_back(offsets_.back() + tensor_bytes(tensor));
     }
     data_start_ = (8 + header_text().size() + kDataAlign - 1) / kDataAlign * kDataAlign;
@@ -210,7 +227,9 @@ std::string SafetensorsWriter::header_text() const {
     nlohmann::ordered_json header;
     header[kMetadataName] = metadata_;
     for (std::size_t i = 0; i < tensors_.size(); ++i)
-        header[tensors_[i].name] = {{"dtype", tensors_[i].dtype}, {"shape", tensors_[i].shape}, {"data_offsets", {offsets_[i], offsets_[i + 1]}}};
+        header[tensors_[i].name] = {{"dtype", tensors_[i].dtype},
+                                    {"shape", tensors_[i].shape},
+                                    {"data_offsets", {offsets_[i], offsets_[i + 1]}}};
     return header.dump();
 }
 
@@ -221,7 +240,8 @@ void SafetensorsWriter::write(std::size_t tensor, std::uint64_t at, std::span<co
 void SafetensorsWriter::finish() {
     std::string text = header_text();
     const std::uint64_t bytes = data_start_ - 8;
-    if (text.size() > bytes) throw Error(ErrorCode::invalid_argument, "the metadata of a file grew while it was written");
+    if (text.size() > bytes)
+        throw Error(ErrorCode::invalid_argument, "the metadata of a file grew while it was written");
     text.append(bytes - text.size(), ' ');
     std::string start;
     for (int i = 0; i < 8; ++i) start += char(bytes >> 8 * i);

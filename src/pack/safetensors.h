@@ -32,7 +32,8 @@ struct SafetensorsHeader {
 // Bytes of one element; 0 for a dtype that this library does not know (its tensors are skipped, their sizes unchecked).
 int dtype_bytes(std::string_view dtype);
 
-// Reads and checks a whole file's bytes; the tensors point into them. Throws Error bad_file naming file, tensor, value, limit.
+// Reads and checks a whole file's bytes; the tensors point into them. Throws Error bad_file naming file, tensor, value
+// and limit.
 SafetensorsHeader parse_safetensors(std::span<const std::uint8_t> file, const std::string& file_name);
 
 class SafetensorsFile {

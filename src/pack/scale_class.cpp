@@ -12,7 +12,8 @@ ScaleDecision decide_scale_class(std::span<const ScaleRange> experts) {
         return decision;
     }
     decision.scale_class = ScaleClass::rebased;
-    for (std::size_t e = 0; e < experts.size(); ++e) decision.expert_shift[e] = std::max(0, experts[e].largest - kMaxFoldedScale);
+    for (std::size_t e = 0; e < experts.size(); ++e)
+        decision.expert_shift[e] = std::max(0, experts[e].largest - kMaxFoldedScale);
     return decision;
 }
 

@@ -14,7 +14,8 @@ struct ScaleRange {
 
 struct ScaleDecision {
     ScaleClass scale_class = ScaleClass::folded;
-    std::vector<i32> expert_shift;  // [experts] what a rebased expert's scales are lowered by; all 0 in the other classes
+    std::vector<i32>
+        expert_shift;  // [experts] what a rebased expert's scales are lowered by; all 0 in the other classes
 };
 
 ScaleDecision decide_scale_class(std::span<const ScaleRange> experts);

@@ -85,8 +85,9 @@ template <int By>
 // high one its high nibble, 16 times as large; one multiply then moves a nibble c to c << 6 | c << 12.
 template <int Byte>
 [[gnu::target("avx2")]] V pair_of_byte(V lanes) {
-    const V spread = _mm256_add_epi8(_mm256_set1_epi32(int(0x80008000u | Byte << 16 | Byte)),
-                                     _mm256_setr_epi32(0, 0x00040004, 0x00080008, 0x000c000c, 0, 0x00040004, 0x00080008, 0x000c000c));
+    const V spread = _mm256_add_epi8(
+        _mm256_set1_epi32(int(0x80008000u | Byte << 16 | Byte)),
+        _mm256_setr_epi32(0, 0x00040004, 0x00080008, 0x000c000c, 0, 0x00040004, 0x00080008, 0x000c000c));
     const V nibbles = keep(_mm256_shuffle_epi8(lanes, spread), 0x00F0000F);
     return keep(_mm256_mullo_epi16(nibbles, all(260u << 16 | 4160u)), kPackbitsMask);
 }
@@ -103,7 +104,8 @@ template <WordOrder Order>
         const V first = any(any(p0, right<4>(p1)), any(right<10>(p2), left<22>(p2)));
         return any(first, any(right<6>(keep(p3, 0x80C080C0)), left<2>(keep(p3, 0x01000100))));
     } else {
-        const V fourth = any(any(right<1>(keep(p3, 0x80008000)), left<3>(keep(p3, 0x01800180))), left<7>(keep(p3, 0x00400040)));
+        const V fourth =
+            any(any(right<1>(keep(p3, 0x80008000)), left<3>(keep(p3, 0x01800180))), left<7>(keep(p3, 0x00400040)));
         return any(any(p0, right<3>(p1)), any(right<6>(p2), fourth));
     }
 }
@@ -135,7 +137,8 @@ struct Groups {
 }
 [[gnu::target("avx2")]] void store_groups(const Groups& groups, u8* row, u8* next_row) {
     const V order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-    const V a = _mm256_permute2x128_si256(groups.even, groups.odd, 0x20), b = _mm256_permute2x128_si256(groups.even, groups.odd, 0x31);
+    const V a = _mm256_permute2x128_si256(groups.even, groups.odd, 0x20),
+            b = _mm256_permute2x128_si256(groups.even, groups.odd, 0x31);
     _mm256_storeu_si256(reinterpret_cast<V*>(row), _mm256_permutevar8x32_epi32(a, order));
     _mm256_storeu_si256(reinterpret_cast<V*>(next_row), _mm256_permutevar8x32_epi32(b, order));
 }
@@ -143,15 +146,16 @@ struct Groups {
 // Words of column C (of 4) for two rows: 16 bytes of each row's 64.
 template <WordOrder Order, int C>
 [[gnu::target("avx2")]] void encode_column(const Groups& rows, const Groups& rows8, u8* run) {
-    const V words = word_of_pairs<Order>(pair_of_byte<C>(rows.even), pair_of_byte<C>(rows8.even), pair_of_byte<C>(rows.odd),
-                                         pair_of_byte<C>(rows8.odd));
+    const V words = word_of_pairs<Order>(pair_of_byte<C>(rows.even), pair_of_byte<C>(rows8.even),
+                                         pair_of_byte<C>(rows.odd), pair_of_byte<C>(rows8.odd));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(run + C * 16), _mm256_castsi256_si128(words));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(run + 64 + C * 16), _mm256_extracti128_si256(words, 1));
 }
 
 template <WordOrder Order, int C>
 [[gnu::target("avx2")]] void decode_column(const u8* run, Groups& rows, Groups& rows8) {
-    const V words = _mm256_loadu2_m128i(reinterpret_cast<const __m128i*>(run + 64 + C * 16), reinterpret_cast<const __m128i*>(run + C * 16));
+    const V words = _mm256_loadu2_m128i(reinterpret_cast<const __m128i*>(run + 64 + C * 16),
+                                        reinterpret_cast<const __m128i*>(run + C * 16));
     rows.even = any(rows.even, left<8 * C>(byte_of_pair(pair_of_word<Order, 0>(words))));
     rows8.even = any(rows8.even, left<8 * C>(byte_of_pair(pair_of_word<Order, 1>(words))));
     rows.odd = any(rows.odd, left<8 * C>(byte_of_pair(pair_of_word<Order, 2>(words))));
@@ -161,7 +165,8 @@ template <WordOrder Order, int C>
 template <WordOrder Order>
 [[gnu::target("avx2")]] void encode_tile_avx2(const u8* const rows[kTileRows], u8* stored, i64 run_stride) {
     for (int r = 0; r < kRuns; ++r, stored += run_stride) {
-        const Groups low = load_groups(rows[2 * r], rows[2 * r + 1]), high = load_groups(rows[2 * r + 8], rows[2 * r + 9]);
+        const Groups low = load_groups(rows[2 * r], rows[2 * r + 1]),
+                     high = load_groups(rows[2 * r + 8], rows[2 * r + 9]);
         encode_column<Order, 0>(low, high, stored);
         encode_column<Order, 1>(low, high, stored);
         encode_column<Order, 2>(low, high, stored);
@@ -194,8 +199,10 @@ void decode_tile_either(WordOrder order, const u8* stored, i64 run_stride, u8* c
 
 [[gnu::target("avx2")]] void encode_blocks_avx2(const u8* const* blocks, int count, u8* stored) {
     for (int i = 0; i + 2 <= count; i += 2) {
-        const V v = _mm256_loadu2_m128i(reinterpret_cast<const __m128i*>(blocks[i + 1]), reinterpret_cast<const __m128i*>(blocks[i]));
-        const V words = word_of_pairs<WordOrder::packbits>(pair_of_byte<0>(v), pair_of_byte<1>(v), pair_of_byte<2>(v), pair_of_byte<3>(v));
+        const V v = _mm256_loadu2_m128i(reinterpret_cast<const __m128i*>(blocks[i + 1]),
+                                        reinterpret_cast<const __m128i*>(blocks[i]));
+        const V words = word_of_pairs<WordOrder::packbits>(pair_of_byte<0>(v), pair_of_byte<1>(v), pair_of_byte<2>(v),
+                                                           pair_of_byte<3>(v));
         _mm256_storeu_si256(reinterpret_cast<V*>(stored + 16 * i), words);
     }
     if (count % 2) encode_blocks_scalar(blocks + count - 1, 1, stored + 16 * (count - 1));
@@ -205,9 +212,12 @@ void decode_tile_either(WordOrder order, const u8* stored, i64 run_stride, u8* c
     constexpr auto kOrder = WordOrder::packbits;
     for (int i = 0; i + 2 <= count; i += 2) {
         const V words = _mm256_loadu_si256(reinterpret_cast<const V*>(stored + 16 * i));
-        const V low = any(byte_of_pair(pair_of_word<kOrder, 0>(words)), left<8>(byte_of_pair(pair_of_word<kOrder, 1>(words))));
-        const V high = any(left<16>(byte_of_pair(pair_of_word<kOrder, 2>(words))), left<24>(byte_of_pair(pair_of_word<kOrder, 3>(words))));
-        _mm256_storeu2_m128i(reinterpret_cast<__m128i*>(blocks[i + 1]), reinterpret_cast<__m128i*>(blocks[i]), any(low, high));
+        const V low =
+            any(byte_of_pair(pair_of_word<kOrder, 0>(words)), left<8>(byte_of_pair(pair_of_word<kOrder, 1>(words))));
+        const V high = any(left<16>(byte_of_pair(pair_of_word<kOrder, 2>(words))),
+                           left<24>(byte_of_pair(pair_of_word<kOrder, 3>(words))));
+        _mm256_storeu2_m128i(reinterpret_cast<__m128i*>(blocks[i + 1]), reinterpret_cast<__m128i*>(blocks[i]),
+                             any(low, high));
     }
     if (count % 2) decode_blocks_scalar(stored + 16 * (count - 1), 1, blocks + count - 1);
 }
@@ -217,7 +227,8 @@ void decode_tile_either(WordOrder order, const u8* stored, i64 run_stride, u8* c
 }  // namespace
 
 const WordLoops& scalar_word_loops() {
-    static constexpr WordLoops loops = {encode_tile_scalar, decode_tile_scalar, encode_blocks_scalar, decode_blocks_scalar};
+    static constexpr WordLoops loops = {encode_tile_scalar, decode_tile_scalar, encode_blocks_scalar,
+                                        decode_blocks_scalar};
     return loops;
 }
 

@@ -17,15 +17,19 @@ namespace {
 constexpr int kBlock = 32;  // weights that share a scale
 
 // OCP MX, table of E2M1: sign, two exponent bits, one mantissa bit.
-constexpr float kE2m1[16] = {0.0f, 0.5f, 1.0f, 1.5f, 2.0f, 3.0f, 4.0f, 6.0f, -0.0f, -0.5f, -1.0f, -1.5f, -2.0f, -3.0f, -4.0f, -6.0f};
+constexpr float kE2m1[16] = {0.0f,  0.5f,  1.0f,  1.5f,  2.0f,  3.0f,  4.0f,  6.0f,
+                             -0.0f, -0.5f, -1.0f, -1.5f, -2.0f, -3.0f, -4.0f, -6.0f};
 
-double e8m0(std::uint8_t s) { return s == 255 ? std::numeric_limits<double>::quiet_NaN() : std::ldexp(1.0, int(s) - 127); }
+double e8m0(std::uint8_t s) {
+    return s == 255 ? std::numeric_limits<double>::quiet_NaN() : std::ldexp(1.0, int(s) - 127);
+}
 
 // Reads one row W[e, n, :] whatever its strides.
 class RowReader {
   public:
     explicit RowReader(const CheckpointView& w) : w_(w), groups_(w.k / kBlock) {
-        const std::int64_t blocks[4] = {w.n * groups_ * 16, groups_ * 16, 16, 1}, scales[3] = {w.n * groups_, groups_, 1};
+        const std::int64_t blocks[4] = {w.n * groups_ * 16, groups_ * 16, 16, 1},
+                           scales[3] = {w.n * groups_, groups_, 1};
         for (int i = 0; i < 4; ++i) block_stride_[i] = w.blocks_strides[i] ? w.blocks_strides[i] : blocks[i];
         for (int i = 0; i < 3; ++i) scale_stride_[i] = w.scales_strides[i] ? w.scales_strides[i] : scales[i];
     }
@@ -62,8 +66,8 @@ float dot_scalar(const std::uint16_t* x, const float* codes, const double* scale
 }
 
 #if defined(__x86_64__)
-[[gnu::target("avx2,fma")]]
-float dot_avx2(const std::uint16_t* x, const float* codes, const double* scales, std::int64_t k) {
+[[gnu::target("avx2,fma")]] float dot_avx2(const std::uint16_t* x, const float* codes, const double* scales,
+                                           std::int64_t k) {
     const auto product = [&](int i, __m256 sum) __attribute__((target("avx2,fma"))) {
         const __m256i bits = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x + i)));
         return _mm256_fmadd_ps(_mm256_castsi256_ps(_mm256_slli_epi32(bits, 16)), _mm256_loadu_ps(codes + i), sum);
@@ -93,7 +97,8 @@ std::int64_t clamped_offset(const ReferenceProblem& p, int g) {
 
 }  // namespace
 
-void reference_matmul(const CheckpointView& weights, const ReferenceProblem& problem, float* y, std::int64_t y_stride, int threads) {
+void reference_matmul(const CheckpointView& weights, const ReferenceProblem& problem, float* y, std::int64_t y_stride,
+                      int threads) {
     const Dot dot = choose_dot();
     const RowReader reader(weights);
     const std::int64_t k = weights.k, n_total = weights.n, x_stride = stride_of(problem, k);
@@ -104,10 +109,12 @@ void reference_matmul(const CheckpointView& weights, const ReferenceProblem& pro
         const int g = int(task / tasks_per_group);
         const std::int64_t begin = clamped_offset(problem, g), end = clamped_offset(problem, g + 1);
         const std::int64_t e = problem.expert_ids ? problem.expert_ids[g] : g;
-        const std::int64_t n_begin = task % tasks_per_group * kOutputsPerTask, n_end = std::min(n_begin + kOutputsPerTask, n_total);
+        const std::int64_t n_begin = task % tasks_per_group * kOutputsPerTask,
+                           n_end = std::min(n_begin + kOutputsPerTask, n_total);
         if (begin >= end) return;
         if (e < 0 || e >= weights.experts) {
-            for (std::int64_t r = begin; r < end; ++r) std::fill(y + r * y_stride + n_begin, y + r * y_stride + n_end, 0.0f);
+            for (std::int64_t r = begin; r < end; ++r)
+                std::fill(y + r * y_stride + n_begin, y + r * y_stride + n_end, 0.0f);
             return;
         }
         std::vector<float> codes(k);
@@ -120,7 +127,8 @@ void reference_matmul(const CheckpointView& weights, const ReferenceProblem& pro
     });
 }
 
-std::vector<float> reference_samples(const CheckpointView& weights, const ReferenceProblem& problem, std::span<const Sample> samples) {
+std::vector<float> reference_samples(const CheckpointView& weights, const ReferenceProblem& problem,
+                                     std::span<const Sample> samples) {
     const Dot dot = choose_dot();
     const RowReader reader(weights);
     const std::int64_t k = weights.k, x_stride = stride_of(problem, k);

@@ -20,8 +20,8 @@ struct ReferenceProblem {
     std::int64_t rows = 0;
 };
 
-// y [rows, n], rows y_stride elements apart (0 = n). Rows in no group are not written. Sums of 32 products are fp32, the
-// sum over blocks is double. threads = 0: all cores.
+// y [rows, n], rows y_stride elements apart (0 = n). Rows in no group are not written. Sums of 32 products are fp32,
+// the sum over blocks is double. threads = 0: all cores.
 void reference_matmul(const CheckpointView& weights, const ReferenceProblem& problem, float* y, std::int64_t y_stride,
                       int threads = 0);
 

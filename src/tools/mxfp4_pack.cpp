@@ -26,7 +26,8 @@ Checkpoint::Selection selection(const std::string& only) {
     try {
         return [regex = std::regex(only)](const std::string& name) { return std::regex_search(name, regex); };
     } catch (const std::regex_error&) {
-        throw UsageError("--only is no regular expression", {fmt::format("'{}'", only), "an ECMAScript regular expression", ""});
+        throw UsageError("--only is no regular expression",
+                         {fmt::format("'{}'", only), "an ECMAScript regular expression", ""});
     }
 }
 
@@ -46,7 +47,9 @@ nlohmann::json describe(const FileSummary& summary) {
     return weights;
 }
 
-std::string tensors_text(std::size_t count, const char* kind) { return fmt::format("{} {} tensor{}", count, kind, count == 1 ? "" : "s"); }
+std::string tensors_text(std::size_t count, const char* kind) {
+    return fmt::format("{} {} tensor{}", count, kind, count == 1 ? "" : "s");
+}
 
 // Progress that also ends the work when the user interrupts it.
 FileOptions file_options(int threads, Progress& progress) {
@@ -61,14 +64,17 @@ int run_pack(Tool& tool, const Arguments& arguments, const PackOptions& options)
     FileSummary summary;
     {
         const Interruptible interruptible;
-        Progress progress(tool, arguments.verify ? "pack and verify" : "pack", pack_work_bytes(checkpoint, options, arguments.verify),
-                          Progress::Unit::bytes);
-        summary = pack_file(checkpoint, arguments.out, options, arguments.verify, file_options(arguments.threads, progress));
+        Progress progress(tool, arguments.verify ? "pack and verify" : "pack",
+                          pack_work_bytes(checkpoint, options, arguments.verify), Progress::Unit::bytes);
+        summary =
+            pack_file(checkpoint, arguments.out, options, arguments.verify, file_options(arguments.threads, progress));
     }
     if (tool.json())
-        tool.print(nlohmann::json{{"packed", describe(summary)}, {"skipped", checkpoint.skipped()}, {"bytes", summary.bytes}});
-    tool.say(fmt::format("{}: {} in {} layout, {}{}; {} left out", arguments.out, tensors_text(summary.weights.size(), "expert"),
-                         to_string(options.layout), bytes_text(double(summary.bytes)), arguments.verify ? ", verified" : "",
+        tool.print(
+            nlohmann::json{{"packed", describe(summary)}, {"skipped", checkpoint.skipped()}, {"bytes", summary.bytes}});
+    tool.say(fmt::format("{}: {} in {} layout, {}{}; {} left out", arguments.out,
+                         tensors_text(summary.weights.size(), "expert"), to_string(options.layout),
+                         bytes_text(double(summary.bytes)), arguments.verify ? ", verified" : "",
                          tensors_text(std::size_t(checkpoint.skipped()), "other")));
     return kExitDone;
 }
@@ -79,7 +85,9 @@ int run_unpack(Tool& tool, const Arguments& arguments) {
     std::vector<const PackedEntry*> entries;
     for (const PackedEntry& entry : packed.entries())
         if (!selected || selected(entry.info.name)) entries.push_back(&entry);
-    if (entries.empty()) throw Error(ErrorCode::bad_file, arguments.inputs[0] + ": none of its packed weights is selected", {"", "", "see --only"});
+    if (entries.empty())
+        throw Error(ErrorCode::bad_file, arguments.inputs[0] + ": none of its packed weights is selected",
+                    {"", "", "see --only"});
     FileSummary summary;
     {
         const Interruptible interruptible;
@@ -87,7 +95,8 @@ int run_unpack(Tool& tool, const Arguments& arguments) {
         summary = unpack_file(packed, entries, arguments.out, file_options(arguments.threads, progress));
     }
     if (tool.json()) tool.print(nlohmann::json{{"unpacked", describe(summary)}, {"bytes", summary.bytes}});
-    tool.say(fmt::format("{}: {} unpacked, {}", arguments.out, tensors_text(summary.weights.size(), "expert"), bytes_text(double(summary.bytes))));
+    tool.say(fmt::format("{}: {} unpacked, {}", arguments.out, tensors_text(summary.weights.size(), "expert"),
+                         bytes_text(double(summary.bytes))));
     return kExitDone;
 }
 
@@ -97,25 +106,35 @@ int main(int argc, char** argv) {
     Tool tool("mxfp4-pack", "Packs the MXFP4 expert tensors of a checkpoint for the kernels, or unpacks them again.");
     Arguments arguments;
     CLI::App& app = tool.app();
-    app.add_option("CHECKPOINT", arguments.inputs, "safetensors file, shard index or model folder (with --unpack: a packed file)")->required();
+    app.add_option("CHECKPOINT", arguments.inputs,
+                   "safetensors file, shard index or model folder (with --unpack: a packed file)")
+        ->required();
     app.add_option("-o,--output", arguments.out, "File to write; it appears whole or not at all")->required();
     auto* layout = app.add_option("--layout", arguments.layout, "native, hopper or blocks [native]");
-    auto* num_warps = app.add_option("--num-warps", arguments.num_warps, "Of the scale swizzle of hopper and blocks [8]");
+    auto* num_warps =
+        app.add_option("--num-warps", arguments.num_warps, "Of the scale swizzle of hopper and blocks [8]");
     app.add_option("--only", arguments.only, "Only tensors whose name P contains this regular expression (ECMAScript)");
-    auto* verify = app.add_flag("--verify", arguments.verify, "Open the output, unpack it and compare it with the checkpoint");
-    app.add_flag("--unpack", arguments.unpack, "Packed file -> checkpoint tensors, byte for byte")->excludes(layout, num_warps, verify);
+    auto* verify =
+        app.add_flag("--verify", arguments.verify, "Open the output, unpack it and compare it with the checkpoint");
+    app.add_flag("--unpack", arguments.unpack, "Packed file -> checkpoint tensors, byte for byte")
+        ->excludes(layout, num_warps, verify);
     app.add_option("--threads", arguments.threads, "0: all cores [0]")->check(CLI::Range(0, 4096));
 
     return tool.run(argc, argv, [&] {
         if (arguments.unpack) {
             if (arguments.inputs.size() != 1)
-                throw UsageError("--unpack takes one packed file", {fmt::format("{} files", arguments.inputs.size()), "1", ""});
+                throw UsageError("--unpack takes one packed file",
+                                 {fmt::format("{} files", arguments.inputs.size()), "1", ""});
             return run_unpack(tool, arguments);
         }
         const PackOptions options = from_arguments([&] {
-            const PackOptions wanted{.layout = parse_layout(arguments.layout), .num_warps = arguments.num_warps, .threads = arguments.threads};
+            const PackOptions wanted{.layout = parse_layout(arguments.layout),
+                                     .num_warps = arguments.num_warps,
+                                     .threads = arguments.threads};
             if (num_warps->count() > 0 && (wanted.num_warps == 0 || wanted.layout == Layout::native))
-                throw UsageError(wanted.layout == Layout::native ? "--num-warps is for the hopper and blocks layouts alone" : "bad --num-warps",
+                throw UsageError(wanted.layout == Layout::native
+                                     ? "--num-warps is for the hopper and blocks layouts alone"
+                                     : "bad --num-warps",
                                  {fmt::format("{}", wanted.num_warps), "", ""});
             checked_format(wanted);
             return wanted;

@@ -99,7 +99,12 @@ void Tool::line_on_stderr(const std::string& line) {
 }
 
 Progress::Progress(Tool& tool, std::string what, std::uint64_t total, Unit unit)
-    : tool_(tool), what_(std::move(what)), total_(total), unit_(unit), terminal_(isatty(STDERR_FILENO)), start_(Clock::now()),
+    : tool_(tool),
+      what_(std::move(what)),
+      total_(total),
+      unit_(unit),
+      terminal_(isatty(STDERR_FILENO)),
+      start_(Clock::now()),
       drawn_(start_) {}
 
 Progress::~Progress() {
@@ -121,15 +126,17 @@ void Progress::advance(std::uint64_t by) {
 void Progress::draw(Clock::time_point now) {
     const double fraction = total_ == 0 ? 1 : double(done_) / double(total_);
     const double seconds = std::chrono::duration<double>(now - start_).count();
-    const std::string amount = unit_ == Unit::bytes ? fmt::format("{} of {}, {}/s", bytes_text(double(done_)), bytes_text(double(total_)),
-                                                                  bytes_text(double(done_) / seconds))
-                                                    : fmt::format("{} of {}", done_, total_);
+    const std::string amount = unit_ == Unit::bytes
+                                   ? fmt::format("{} of {}, {}/s", bytes_text(double(done_)),
+                                                 bytes_text(double(total_)), bytes_text(double(done_) / seconds))
+                                   : fmt::format("{} of {}", done_, total_);
     const std::string eta = fraction > 0 ? ", ETA " + duration_text(seconds * (1 - fraction) / fraction) : "";
     std::string text;
     if (terminal_) {
         constexpr int kWidth = 30;
         const int filled = int(fraction * kWidth);
-        text = fmt::format("\r\033[K{} [{:=<{}}{:<{}}] {:3.0f}% {}{}", what_, "", filled, "", kWidth - filled, 100 * fraction, amount, eta);
+        text = fmt::format("\r\033[K{} [{:=<{}}{:<{}}] {:3.0f}% {}{}", what_, "", filled, "", kWidth - filled,
+                           100 * fraction, amount, eta);
         tool_.bar_drawn_ = true;
     } else {
         text = fmt::format("{}: {:.0f}% ({}{})\n", what_, 100 * fraction, amount, eta);

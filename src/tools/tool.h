@@ -51,10 +51,10 @@ class Tool {
     // Parses, runs the body and returns the exit code. An Error becomes one line on stderr: "NAME: what".
     int run(int argc, char** argv, const std::function<int()>& body);
 
-    void say(const std::string& line);            // on stderr, unless --quiet
-    void warn(const std::string& line);           // on stderr, always
-    void print(const std::string& line);          // a result on stdout
-    void print(const nlohmann::json& object);     // a result on stdout, one line
+    void say(const std::string& line);         // on stderr, unless --quiet
+    void warn(const std::string& line);        // on stderr, always
+    void print(const std::string& line);       // a result on stdout
+    void print(const nlohmann::json& object);  // a result on stdout, one line
 
   private:
     friend class Progress;
@@ -104,7 +104,7 @@ class Interruptible {
 
 std::string bytes_text(double bytes);  // "1.5 GB"
 
-// Where tools keep the tuning database: $MXFP4_DB, else $XDG_CACHE_HOME/mxfp4/tuned.sqlite, else ~/.cache/mxfp4/tuned.sqlite.
+// Where tools keep the tuning database: $MXFP4_DB, else mxfp4/tuned.sqlite in $XDG_CACHE_HOME, else in ~/.cache.
 std::filesystem::path default_database();
 
 }  // namespace mxfp4

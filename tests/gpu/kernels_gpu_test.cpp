@@ -152,7 +152,7 @@ TEST_CASE("random ragged problems agree with the reference", "[random]") {
             const PoisonedRows y = device.run(*kernel);
             CHECK(judge(y, want, c.routing.offsets) == "");
             CHECK(device.counters_left_zero());
-            for (int again = 0; again < 3; ++again) CHECK(device.run(*kernel).bytes == y.bytes);
+            for (int again = 0; again < 3; ++again) CHECK((device.run(*kernel).bytes == y.bytes));
         }
     }
 }

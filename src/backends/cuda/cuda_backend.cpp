@@ -136,8 +136,13 @@ class CudaBackend : public Backend {
     }
 
     std::uint64_t capture_id(Stream stream) const override {
-        const CurrentContext current(context_->get());
         CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
+        // A hit with split-k comes here: the cheap question first, and no context for a stream that knows its own.
+        const bool own_stream = reinterpret_cast<std::uintptr_t>(stream) > 2;  // not the legacy or per-thread default
+        if (own_stream && driver().stream_is_capturing(stream, &status) == CUDA_SUCCESS &&
+            status == CU_STREAM_CAPTURE_STATUS_NONE)
+            return 0;
+        const CurrentContext current(context_->get());
         cuuint64_t id = 0;
         const CUresult result = driver().stream_get_capture_info(stream, &status, &id, nullptr, nullptr, nullptr);
         // The legacy default stream cannot be asked while another stream is captured; nor may it be used.

@@ -53,6 +53,7 @@ CudaKernel::~CudaKernel() {
     // A module is unloaded in its context. Failing here, at process exit say, leaves nothing to do.
     try {
         const CurrentContext current(context_->get());
+        const RelaxedCapture relaxed;  // unloading would invalidate another thread's capture
         module_ = Module();
     } catch (const Error&) {}
 }
