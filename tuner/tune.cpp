@@ -16,6 +16,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr TimingOptions kQuick = {.repeats = 3, .replay_us = 1500};
 constexpr TimingOptions kFinal = {.repeats = 9, .replay_us = 3000};
+constexpr double kWarmRounds = 3;              // that a timing launches before it counts
 constexpr std::size_t kFinalists = 5;          // and the default
 constexpr double kFinalistSlack = 1.15;        // slower than this times the best in the quick round: no finalist
 constexpr double kFirstGuessSeconds = 0.3;     // for measuring one request
@@ -66,7 +67,7 @@ class Tuning {
         }
         result.shed = std::int64_t(plan.candidates.configs.size() + 1 - result.measurements.size());
         pool_->retire(i);
-        run_final(bench, result.measurements);
+        run_final(bench, result.measurements, left() / double(plans_.size() - i));
         result.winner = choose(bench, result.measurements);
         for (const Measurement& m : result.measurements)
             if (!m.rejected.empty()) ++result.rejected[m.rejected];
@@ -139,8 +140,8 @@ class Tuning {
         return needed <= available ? 1 : available / needed;
     }
 
-    // The best of the quick round once more, longer and interleaved with the default.
-    void run_final(ShapeBench& bench, std::vector<Measurement>& measurements) const {
+    // The best of the quick round once more, longer and interleaved with the default: as often as the time allows.
+    static void run_final(ShapeBench& bench, std::vector<Measurement>& measurements, double seconds) {
         std::vector<std::size_t> order;
         for (std::size_t m = 1; m < measurements.size(); ++m)
             if (measurements[m].usable()) order.push_back(m);
@@ -155,8 +156,15 @@ class Tuning {
         if (measurements.front().usable()) order.insert(order.begin(), 0);
         if (order.empty()) return;
         std::vector<KernelConfig> configs;
-        for (std::size_t m : order) configs.push_back(measurements[m].config);
-        const std::vector<Timing> timings = bench.compare(configs, kFinal);
+        double round_us = 0;  // of one replay of each
+        for (std::size_t m : order) {
+            configs.push_back(measurements[m].config);
+            round_us += std::max(kFinal.replay_us, measurements[m].timing.us);
+        }
+        TimingOptions timing = kFinal;
+        timing.repeats =
+            int(std::clamp(seconds * 1e6 / round_us - kWarmRounds, double(kQuick.repeats), double(kFinal.repeats)));
+        const std::vector<Timing> timings = bench.compare(configs, timing);
         for (std::size_t j = 0; j < order.size(); ++j) {
             measurements[order[j]].timing = timings[j];
             measurements[order[j]].ranked = true;
