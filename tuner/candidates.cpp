@@ -128,8 +128,8 @@ Traits traits(const KernelConfig& c) {
             is_wgmma(c.variant) ? c.split_k : c.stages};
 }
 
-// How much dearer a candidate counts once one that agrees with it in so many traits is picked: a measurement of one says
-// much of what there is to know about the other, and the model is no better than this.
+// How much dearer a candidate counts once one that agrees with it in so many traits is picked: a measurement of one
+// says much of what there is to know about the other, and the model is no better than this.
 constexpr double kLikeness[5] = {0, 0, 0.006, 0.03, 0.12};
 constexpr double kSameBlock = 0.012;  // agreeing in the first trait counts once more: every kind of block gets its turn
 
