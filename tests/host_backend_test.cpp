@@ -15,19 +15,6 @@ namespace {
 constexpr Layout kLayouts[] = {Layout::blocks, Layout::hopper, Layout::native};
 constexpr ScaleClass kClasses[] = {ScaleClass::folded, ScaleClass::rebased, ScaleClass::plain};
 
-// Scales that belong to the class: rebased has experts above 128, plain a wider span than can be rebased.
-Checkpoint checkpoint_of(Random& random, ScaleClass scale_class, i64 experts, i64 n, i64 k) {
-    switch (scale_class) {
-        case ScaleClass::folded: return random_checkpoint(random, experts, n, k, 118, 128);
-        case ScaleClass::rebased: return random_checkpoint(random, experts, n, k, 122, 131, 9);
-        case ScaleClass::plain: break;
-    }
-    Checkpoint c = random_checkpoint(random, experts, n, k, 129, 140);
-    for (u8& s : c.scales)
-        if (random() % 4 == 0) s = 0;
-    return c;
-}
-
 WeightsFormat format_of(Random& random, Layout layout, ScaleClass scale_class) {
     return {layout, layout == Layout::native ? 0 : 1 << random() % 5, scale_class};
 }

@@ -75,18 +75,6 @@ KernelPtr kernel_of(const KernelConfig& config, const WeightsFormat& format) {
     return kernel;
 }
 
-Checkpoint checkpoint_of(Random& random, ScaleClass scale_class, i64 experts, i64 n, i64 k) {
-    switch (scale_class) {
-        case ScaleClass::folded: return random_checkpoint(random, experts, n, k, 118, 128);
-        case ScaleClass::rebased: return random_checkpoint(random, experts, n, k, 122, 131, 9);
-        case ScaleClass::plain: break;
-    }
-    Checkpoint c = random_checkpoint(random, experts, n, k, 129, 140);
-    for (u8& s : c.scales)
-        if (random() % 4 == 0) s = 0;
-    return c;
-}
-
 std::string describe(const DeviceCase& c, const KernelConfig& config) {
     return fmt::format("{}, w {}, class {}, E {} N {} K {} rows {} groups {}", to_text(config), c.packed.format.scale_warps,
                        to_string(c.packed.format.scale_class), c.checkpoint.experts, c.checkpoint.n, c.checkpoint.k, c.rows,

@@ -10,6 +10,19 @@
 
 namespace mxfp4::test {
 
+// Scales that belong to the class: rebased has experts above 128, plain a wider span than can be rebased.
+inline Checkpoint checkpoint_of(Random& random, ScaleClass scale_class, i64 experts, i64 n, i64 k) {
+    switch (scale_class) {
+        case ScaleClass::folded: return random_checkpoint(random, experts, n, k, 118, 128);
+        case ScaleClass::rebased: return random_checkpoint(random, experts, n, k, 122, 131, 9);
+        case ScaleClass::plain: break;
+    }
+    Checkpoint c = random_checkpoint(random, experts, n, k, 129, 140);
+    for (u8& s : c.scales)
+        if (random() % 4 == 0) s = 0;
+    return c;
+}
+
 struct MapPacked {
     WeightsFormat format;
     StoredShape stored;
