@@ -9,7 +9,7 @@
 #include "pack/pack_files.h"
 #include "pack/packer.h"
 #include "test_file.h"
-#include "test_folder.h"
+#include "support/temporary_folder.h"
 #include "test_weights.h"
 
 using namespace mxfp4;
@@ -60,7 +60,7 @@ const std::string kHf = "model.layers.0.mlp.experts.gate_up_proj", kOpenAi = "bl
 }  // namespace
 
 TEST_CASE("both naming schemes are found, shards and folders too, and packed files hold what pack() says") {
-    const TestFolder folder;
+    const TemporaryFolder folder;
     const TestWeights hf(3, 40, 96, 1), openai(2, 80, 64, 2, 60, 133), tenth(1, 8, 32, 3, 0, 254);
     write_safetensors(folder / "model-1.safetensors", {{"other", "F32", {1}, "1234"},
                                                        blocks_tensor(kHf + "_blocks", hf),
@@ -168,7 +168,7 @@ TEST_CASE("both naming schemes are found, shards and folders too, and packed fil
 }
 
 TEST_CASE("pairs of wrong shape, dtype or without a partner are refused by name") {
-    const TestFolder folder;
+    const TemporaryFolder folder;
     const TestWeights w(2, 8, 64, 1);
     const auto why = [&](const std::vector<HandTensor>& tensors) {
         write_safetensors(folder / "a.safetensors", tensors);
@@ -217,7 +217,7 @@ TEST_CASE("pairs of wrong shape, dtype or without a partner are refused by name"
 }
 
 TEST_CASE("packed files that lie are refused, keys of later versions are not") {
-    const TestFolder folder;
+    const TemporaryFolder folder;
     const TestWeights w(2, 70, 96, 1, 100, 130);
     write_safetensors(folder / "a.safetensors",
                       {blocks_tensor("p_blocks", w), scales_tensor("p_scales", w), bias_tensor("p_bias", w)});
@@ -326,7 +326,7 @@ TEST_CASE("packed files that lie are refused, keys of later versions are not") {
 }
 
 TEST_CASE("work that is broken off leaves nothing") {
-    const TestFolder folder;
+    const TemporaryFolder folder;
     const TestWeights w(4, 64, 64, 1);
     write_safetensors(folder / "a.safetensors", {blocks_tensor("p_blocks", w), scales_tensor("p_scales", w)});
     const Checkpoint checkpoint({folder / "a.safetensors"});
@@ -336,7 +336,7 @@ TEST_CASE("work that is broken off leaves nothing") {
 }
 
 TEST_CASE("verification finds a single wrong byte before the file gets its name") {
-    const TestFolder folder;
+    const TemporaryFolder folder;
     const TestWeights w(2, 64, 64, 1);
     write_safetensors(folder / "a.safetensors",
                       {blocks_tensor("p_blocks", w), scales_tensor("p_scales", w), bias_tensor("p_bias", w)});

@@ -15,7 +15,7 @@
 #include <mxfp4/error.h>
 
 #include "pack/safetensors.h"
-#include "test_folder.h"
+#include "support/temporary_folder.h"
 
 using namespace mxfp4;
 
@@ -173,7 +173,7 @@ TEST_CASE("mutated headers are taken or refused, and what is taken stays inside 
 }
 
 TEST_CASE("files that cannot be read say why") {
-    const TestFolder folder;
+    const TemporaryFolder folder;
     const auto why = [](const std::filesystem::path& path) -> std::string {
         try {
             SafetensorsFile file(path);
@@ -198,7 +198,7 @@ TEST_CASE("files that cannot be read say why") {
 }
 
 TEST_CASE("what is written reads back") {
-    const TestFolder folder;
+    const TemporaryFolder folder;
     const std::vector<std::uint8_t> a = {1, 2, 3, 4, 5, 6}, b = {9, 8, 7, 6};
     {
         SafetensorsWriter writer(
@@ -226,7 +226,7 @@ TEST_CASE("what is written reads back") {
 }
 
 TEST_CASE("without commit nothing is left, and what was there stays") {
-    const TestFolder folder;
+    const TemporaryFolder folder;
     std::ofstream(folder / "out") << "old";
     { SafetensorsWriter writer(folder / "out", {{.name = "a", .dtype = "U8", .shape = {4}}}, {}); }
     CHECK(folder.files() == std::vector<std::string>{"out"});
@@ -242,7 +242,7 @@ TEST_CASE("without commit nothing is left, and what was there stays") {
 }
 
 TEST_CASE("a file size limit, as a full disk, is an error and leaves nothing") {
-    const TestFolder folder;
+    const TemporaryFolder folder;
     std::signal(SIGXFSZ, SIG_IGN);
     rlimit old = {};
     ::getrlimit(RLIMIT_FSIZE, &old);

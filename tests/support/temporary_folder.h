@@ -3,11 +3,13 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 namespace mxfp4 {
 
@@ -26,6 +28,14 @@ class TemporaryFolder {
     }
     const std::filesystem::path& path() const { return path_; }
     std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
+    // Names of what is in it, sorted; hidden ones too.
+    std::vector<std::string> files() const {
+        std::vector<std::string> names;
+        for (const auto& entry : std::filesystem::directory_iterator(path_))
+            names.push_back(entry.path().filename().string());
+        std::ranges::sort(names);
+        return names;
+    }
     std::filesystem::path write(const std::string& name, const std::string& text) const {
         const auto path = path_ / name;
         std::filesystem::create_directories(path.parent_path());
