@@ -144,7 +144,8 @@ void check_size(sqlite::Database& database, const std::filesystem::path& path) {
                      "delete it; winners are tuned again"});
 }
 
-// True where the file holds our tables, false where it holds nothing yet.
+// True where the file holds our tables, false where it holds nothing yet. Call inside a transaction: between two looks without
+// one, another process may create the tables, and the answers together describe a file that never was.
 bool check_schema(sqlite::Database& database, const std::filesystem::path& path) {
     const std::int64_t schema = database.pragma("user_version"), application = database.pragma("application_id");
     sqlite::Statement count(database, "SELECT count(*) FROM sqlite_schema");
@@ -165,8 +166,13 @@ bool check_schema(sqlite::Database& database, const std::filesystem::path& path)
     return true;
 }
 
+bool has_schema(sqlite::Database& database, const std::filesystem::path& path) {
+    const sqlite::Transaction transaction(database, sqlite::Transaction::Kind::read);
+    return check_schema(database, path);
+}
+
 void create_schema(sqlite::Database& database, const std::filesystem::path& path) {
-    sqlite::Transaction transaction(database);
+    sqlite::Transaction transaction(database, sqlite::Transaction::Kind::write);
     if (check_schema(database, path)) return;  // another process was first
     database.execute(kSchemaSql);
     database.execute(fmt::format("PRAGMA application_id = {}", kApplicationId).c_str());
@@ -221,7 +227,7 @@ struct Cache::Impl {
         if (mode != Mode::read_write)
             throw Error(ErrorCode::cache, fmt::format("tuning database '{}' is open for reading only", path.string()),
                         {"", "", "open it with Mode::read_write"});
-        sqlite::Transaction transaction(*database);
+        sqlite::Transaction transaction(*database, sqlite::Transaction::Kind::write);
         f(*database);
         transaction.commit();
     }
@@ -255,13 +261,13 @@ Cache Cache::open(const std::filesystem::path& path, Mode mode) {
                 fmt::format("cannot create the folder of tuning database '{}': {}", path.string(), error.message()),
                 {"", "", "check the permissions, or name another file"});
         impl->database = std::make_unique<sqlite::Database>(path, sqlite::Database::Mode::read_write);
-        if (!check_schema(*impl->database, path)) create_schema(*impl->database, path);
+        if (!has_schema(*impl->database, path)) create_schema(*impl->database, path);
         return Cache(std::move(impl));
     }
     // A path that cannot even be looked at goes on to SQLite, which says why.
     if (std::error_code error; !std::filesystem::exists(path, error) && !error) return Cache(std::move(impl));
     impl->database = open_for_reading(path);
-    if (!check_schema(*impl->database, path)) impl->database.reset();
+    if (!has_schema(*impl->database, path)) impl->database.reset();
     return Cache(std::move(impl));
 }
 

@@ -72,10 +72,12 @@ class Database {
     Unique<sqlite3, close_database> handle_;
 };
 
-// BEGIN IMMEDIATE: takes the write lock at once. A deferred one cannot wait for the lock that it finds it needs.
 class Transaction {
   public:
-    explicit Transaction(Database& database);
+    // read: what is read inside is one state of the file, whatever others write meanwhile. write: takes the write lock at once
+    // (BEGIN IMMEDIATE), because a transaction that first reads cannot wait for the lock that it then finds it needs.
+    enum class Kind { read, write };
+    Transaction(Database& database, Kind kind);
     ~Transaction();  // rolls back what was not committed
     Transaction(const Transaction&) = delete;
     Transaction& operator=(const Transaction&) = delete;

@@ -4,6 +4,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <barrier>
 #include <fstream>
 #include <functional>
 #include <limits>
@@ -292,6 +293,26 @@ TEST_CASE("eight processes that create and fill one database lose nothing") {
     CHECK(cache.all().size() == 401);
     CHECK(cache.damaged().empty());
     CHECK(cache.integrity_problems().empty());
+}
+
+TEST_CASE("who opens a database while another creates it sees none of it or all of it") {
+    const TemporaryFolder folder;
+    std::vector<std::string> errors(8);
+    for (int round = 0; round < 50; ++round) {
+        const Path path = folder / std::to_string(round);
+        std::barrier start(8);
+        std::vector<std::jthread> threads;
+        for (int thread = 0; thread < 8; ++thread)
+            threads.emplace_back([&, thread] {
+                start.arrive_and_wait();
+                try {
+                    Cache::open(path, thread % 2 ? Mode::read_only : Mode::read_write);
+                } catch (const std::exception& error) {
+                    errors[thread] = error.what();
+                }
+            });
+    }
+    for (const std::string& error : errors) CHECK(error == "");
 }
 
 TEST_CASE("eight threads on one cache and on their own lose nothing") {
