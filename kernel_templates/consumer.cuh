@@ -10,34 +10,36 @@
 
 namespace mxfp4 {
 
-// multiply.template operator()<kN>(work, position, d) adds W · Xᵀ over the work's chunks to d, [slabs][kN / 2] registers, and
-// frees the item's stages.
+// One consumer warp's copy of a work item: its stage goes back to the producer before the tile is stored, and the registers
+// are wanted for accumulators.
+__device__ inline void keep_item(const Work& from, Work& to) {
+    if (ptx::lane_id() < int(sizeof(Work) / 16))
+        ptx::store_shared16(ptx::shared_address(&to) + ptx::lane_id() * 16,
+                            ptx::load_shared16(ptx::shared_address(&from) + ptx::lane_id() * 16));
+    __syncwarp();
+}
+
+// multiply.template operator()<kN>(work, position, d) adds W · Xᵀ over the work's chunks to d, accumulators of [slabs] m64nNk16 of
+// which the first kN / 2 each are the tile's, and frees the item's stages.
 template <KernelConfig kConfig, class Multiply>
 __device__ inline void consume(const MatmulArguments& arguments, Shared<kConfig>& shared, int warpgroup, Multiply&& multiply) {
     constexpr int kSlabs = slabs_per_warpgroup(kConfig);
     typename Ring<kConfig>::Position position;
     const Ring<kConfig> ring{shared};
     const Epilogue<kConfig> epilogue{arguments, shared, warpgroup};
+    Work& item = shared.item[ptx::warp_id() - kProducerWarps];
     for (;;) {
         ptx::mbarrier_wait(ring.full(position.stage), position.parity);
-        const Work work = shared.work[position.stage];
+        keep_item(shared.work[position.stage], item);
+        const Work work = ptx::load_shared_struct(item);
         if (work.rows == 0) break;
-        with_tile_rows<kConfig.block_m>(work.tile_m, [&]<int kN>() {
-            float d[kSlabs][kN / 2];
-#pragma unroll
-            for (int s = 0; s < kSlabs; ++s)
-#pragma unroll
-                for (int i = 0; i < kN / 2; ++i) d[s][i] = 0;
-            if (work.chunk_begin < work.chunk_end)
-                multiply.template operator()<kN>(work, position, d);
-            else
-                ring.release(position);  // the stage that brought the item has nothing else in it
-            if (kConfig.split_k != 1 && !work.whole() && !epilogue.template reduce<kN, kSlabs>(work, d)) return;
-            const float scale = arguments.expert_scale && work.expert >= 0 ? arguments.expert_scale[work.expert] : 1.0f;
-#pragma unroll
-            for (int s = 0; s < kSlabs; ++s)
-                epilogue.template store<kN>(work, work.n + (warpgroup * kSlabs + s) * kSlabRows, d[s], scale);
-        });
+        typename Epilogue<kConfig>::Accumulators d[kSlabs];
+        epilogue.clear(d);
+        if (work.chunk_begin < work.chunk_end)
+            with_tile_rows<kConfig.block_m>(work.tile_m, [&]<int kN>() { multiply.template operator()<kN>(work, position, d); });
+        else
+            ring.release(position);  // the stage that brought the item has nothing else in it
+        epilogue.finish(ptx::load_shared_struct(item), d);
     }
 }
 

@@ -22,9 +22,13 @@ __device__ inline void store_row_piece(const MatmulArguments& a, i64 row, int fi
         if (first + i < a.n) to[i] = u16(pairs[i / 2] >> (i % 2 * 16));
 }
 
-// One consumer warpgroup's view of the epilogue: 64 outputs a slab, kN rows.
+// One consumer warpgroup's view of the epilogue: slabs of 64 outputs, up to block_m rows. One for all n that the main loop is
+// instantiated for: work.rows says where the tile ends.
 template <KernelConfig kConfig>
 struct Epilogue {
+    static constexpr int kSlabs = slabs_per_warpgroup(kConfig);
+    using Accumulators = float[kConfig.block_m / 2];  // of a slab, a lane's part of m64nNk16
+
     const MatmulArguments& arguments;
     Shared<kConfig>& shared;
     int warpgroup;
@@ -32,14 +36,30 @@ struct Epilogue {
     __device__ static int thread() { return ptx::thread_id_anew() & 127; }
     __device__ void sync() const { ptx::named_barrier_sync(1 + warpgroup, 128); }
 
-    // d: m64nN accumulators of one slab whose first output is n. Goes through shared memory 32 rows at a time, so that a row
+    __device__ static void clear(Accumulators (&d)[kSlabs]) {
+#pragma unroll
+        for (int s = 0; s < kSlabs; ++s)
+#pragma unroll
+            for (int i = 0; i < kConfig.block_m / 2; ++i) d[s][i] = 0;
+    }
+
+    // The end of a piece of work: a whole tile is stored, a partial one by whoever completes it.
+    __device__ void finish(const Work& work, Accumulators (&d)[kSlabs]) const {
+        if (kConfig.split_k != 1 && !work.whole() && !reduce(work, d)) return;
+        const float scale = arguments.expert_scale && work.expert >= 0 ? arguments.expert_scale[work.expert] : 1.0f;
+#pragma unroll
+        for (int s = 0; s < kSlabs; ++s) store(work, work.n + (warpgroup * kSlabs + s) * kSlabRows, d[s], scale);
+    }
+
+  private:
+    // d: of the slab whose first output is n. Goes through shared memory 32 rows at a time, so that a row
     // leaves in 128-byte runs; two halves of the staging alternate, so that one barrier a step is enough.
-    template <int kN>
-    __device__ void store(const Work& work, int n, const float (&d)[kN / 2], float scale) const {
+    __device__ void store(const Work& work, int n, const Accumulators& d, float scale) const {
         const int thread = Epilogue::thread(), warp = thread / 32, lane = thread % 32;
         const u32 staging = ptx::shared_address(shared.store[warpgroup]);
 #pragma unroll
-        for (int row0 = 0; row0 < kN; row0 += 32) {
+        for (int row0 = 0; row0 < kConfig.block_m; row0 += 32) {
+            if (row0 >= work.rows) break;
             const u32 half = staging + (row0 / 32 % 2) * (kStoreTileBytes / 2);
             // Matrix i of a stmatrix covers 8 rows of y and 8 outputs: i & 1 picks the outputs, i >> 1 the rows.
             const int row_in_pair = ((lane >> 4) & 1) * 8 + (lane & 7), piece = warp * 2 + ((lane >> 3) & 1);
@@ -47,10 +67,10 @@ struct Epilogue {
             for (int pair = 0; pair < 2; ++pair) {
                 const int j = row0 / 8 + pair * 2;  // blocks of 8 rows: j and j + 1
                 const u32 to = half + (pair * 16 + row_in_pair) * 128 + ((piece ^ (lane & 7)) << 4);
-                if (j + 1 < kN / 8)
+                if (j + 1 < kConfig.block_m / 8)
                     ptx::stmatrix4_trans(to, packed(d, j, 0, scale), packed(d, j, 1, scale), packed(d, j + 1, 0, scale),
                                          packed(d, j + 1, 1, scale));
-                else if (j < kN / 8)
+                else if (j < kConfig.block_m / 8)
                     ptx::stmatrix2_trans(to, packed(d, j, 0, scale), packed(d, j, 1, scale));
             }
             sync();
@@ -65,9 +85,8 @@ struct Epilogue {
 
     // Adds up the partial tiles of all ranges that share this tile, in the order of k, in whichever thread block arrives
     // last: the same bits at every run. Returns whether this is that block; d then holds the sum.
-    template <int kN, int kSlabs>
-    __device__ bool reduce(const Work& work, float (&d)[kSlabs][kN / 2]) const {
-        store_partial<kN, kSlabs>(work, d);
+    __device__ bool reduce(const Work& work, Accumulators (&d)[kSlabs]) const {
+        store_partial(work, d);
         __threadfence();
         sync();
         u32* counter = static_cast<u32*>(arguments.workspace) + work.first_range * kCountersPerRange + warpgroup;
@@ -81,21 +100,18 @@ struct Epilogue {
         const bool last = shared.last_arriver[warpgroup] != 0;
         if (last) {
             __threadfence();
-            for (int s = 0; s < kSlabs; ++s)
-                for (int i = 0; i < kN / 2; ++i) d[s][i] = 0;
+            clear(d);
             for (int range = work.first_range; range <= work.last_range; ++range) {
                 const bool starts_range = range != work.first_range || work.first_range_starts_here;
-                add_partial<kN, kSlabs>(2 * range + (starts_range ? 0 : 1), d);
+                add_partial(work, 2 * range + (starts_range ? 0 : 1), d);
             }
         }
         sync();  // last_arriver may be written again
         return last;
     }
 
-  private:
     // Outputs 8*half .. +7 of this warp's 16, rows 8j .. 8j+7: a lane's two rows of y as a pair.
-    template <int kRegisters>
-    __device__ static u32 packed(const float (&d)[kRegisters], int j, int half, float scale) {
+    __device__ static u32 packed(const Accumulators& d, int j, int half, float scale) {
         return ptx::pack_bf16x2(d[j * 4 + half * 2] * scale, d[j * 4 + half * 2 + 1] * scale);
     }
     // A thread's own registers, 16 bytes at a time, next to its neighbours': nobody else reads them but the same thread of
@@ -106,21 +122,21 @@ struct Epilogue {
         return reinterpret_cast<float4*>(tiles + slot * (i64(kConfig.block_m) * kConfig.block_n) +
                                          warpgroup * warpgroup_elements) + thread();
     }
-    template <int kN, int kSlabs>
-    __device__ void store_partial(const Work& work, const float (&d)[kSlabs][kN / 2]) const {
+    __device__ void store_partial(const Work& work, const Accumulators (&d)[kSlabs]) const {
         float4* to = partial(2 * work.range + (work.first_piece ? 0 : 1));
 #pragma unroll
         for (int s = 0; s < kSlabs; ++s)
 #pragma unroll
-            for (int i = 0; i < kN / 2; i += 4, to += 128) *to = make_float4(d[s][i], d[s][i + 1], d[s][i + 2], d[s][i + 3]);
+            for (int i = 0; i < kConfig.block_m / 2; i += 4, to += 128)
+                if (i * 2 < work.rows) *to = make_float4(d[s][i], d[s][i + 1], d[s][i + 2], d[s][i + 3]);
     }
-    template <int kN, int kSlabs>
-    __device__ void add_partial(i64 slot, float (&d)[kSlabs][kN / 2]) const {
+    __device__ void add_partial(const Work& work, i64 slot, Accumulators (&d)[kSlabs]) const {
         const float4* from = partial(slot);
 #pragma unroll
         for (int s = 0; s < kSlabs; ++s)
 #pragma unroll
-            for (int i = 0; i < kN / 2; i += 4, from += 128) {
+            for (int i = 0; i < kConfig.block_m / 2; i += 4, from += 128) {
+                if (i * 2 >= work.rows) continue;
                 const float4 v = __ldcg(from);
                 d[s][i] += v.x;
                 d[s][i + 1] += v.y;

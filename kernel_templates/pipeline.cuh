@@ -38,7 +38,8 @@ struct Shared {
     u8 scales[kDecoded ? 1 : kConfig.stages][kSlabs][kChunks][kDecoded ? 1 : kNativeScaleTileBytes];
     alignas(8) u64 full[kConfig.stages];
     u64 empty[kConfig.stages];
-    Work work[kConfig.stages];  // of the item whose first stage this is
+    Work work[kConfig.stages];    // of the item whose first stage this is
+    Work item[kWarpgroups * 4];   // what each consumer warp is at
     u32 last_arriver[kWarpgroups];
 };
 

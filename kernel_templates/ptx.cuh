@@ -110,6 +110,19 @@ __device__ inline Word4 load_shared16(u32 from) {
                  : "memory");
     return v;
 }
+// A struct of 16-byte words. Volatile: the compiler keeps no field of it in a register over what follows, but loads it again.
+template <class T>
+__device__ inline T load_shared_struct(const T& from) {
+    static_assert(sizeof(T) % 16 == 0 && alignof(T) >= 16);
+    union {
+        Word4 words[sizeof(T) / 16];
+        T value;
+    };
+    const u32 address = shared_address(&from);
+#pragma unroll
+    for (int i = 0; i < int(sizeof(T) / 16); ++i) words[i] = load_shared16(address + i * 16);
+    return value;
+}
 __device__ inline u32 load_shared4(u32 from) {
     u32 v;
     asm volatile("ld.shared.u32 %0, [%1];" : "=r"(v) : "r"(from) : "memory");
@@ -143,6 +156,12 @@ __device__ inline void setmaxnreg_dec() {
 
 // ---- Tensor cores ---------------------------------------------------------------------------------------------------
 
+// The accumulators of a smaller n are the first of a larger one's.
+template <int kCount, int kAll>
+__device__ inline float (&first(float (&d)[kAll]))[kCount] {
+    static_assert(kCount <= kAll);
+    return reinterpret_cast<float (&)[kCount]>(d);
+}
 __device__ inline void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 __device__ inline void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 template <int kPending>

@@ -9,7 +9,7 @@
 namespace mxfp4 {
 
 // A piece of work: a tile of y, and a range of 64-k chunks.
-struct Work {
+struct alignas(16) Work {
     int expert;                    // -1: the group's id is out of range, its rows become zero
     int row, rows;                 // first row of the tile, rows in it (1 .. block_m; 0: there is no more work)
     int n;                         // first output

@@ -122,7 +122,7 @@ struct WgmmaRs {
     }
 
     template <int kN, class Position>
-    __device__ void multiply(const Work& work, int warpgroup, Position& position, float (&d)[kSlabs][kN / 2]) const {
+    __device__ void multiply(const Work& work, int warpgroup, Position& position, float (&d)[kSlabs][kConfig.block_m / 2]) const {
         const auto rule = ScaleRule<kFormat>::of_expert(arguments.expert_shift, work.expert);
         const int thread = int(threadIdx.x) & 127;
         for (int chunk = work.chunk_begin; chunk < work.chunk_end; chunk += kChunks) {
@@ -152,13 +152,13 @@ struct WgmmaRs {
     // Two k16 steps under one scale are one group. The tensor cores may still read the fragments of the group before, so at
     // most one group is in flight when new fragments are decoded.
     template <int kN>
-    __device__ static void multiply_half(u32 word0, u32 word1, u32 multipliers, u32 b, float (&d)[kN / 2]) {
+    __device__ static void multiply_half(u32 word0, u32 word1, u32 multipliers, u32 b, float (&d)[kConfig.block_m / 2]) {
         u32 a0[4], a1[4];
         decode_fragment<kFormat>(word0, multipliers, a0);
         decode_fragment<kFormat>(word1, multipliers, a1);
         ptx::wgmma_fence();
-        ptx::Wgmma<kN>::rs(d, a0, ptx::swizzled_descriptor(b));
-        ptx::Wgmma<kN>::rs(d, a1, ptx::swizzled_descriptor(b + 2));
+        ptx::Wgmma<kN>::rs(ptx::first<kN / 2>(d), a0, ptx::swizzled_descriptor(b));
+        ptx::Wgmma<kN>::rs(ptx::first<kN / 2>(d), a1, ptx::swizzled_descriptor(b + 2));
         ptx::wgmma_commit();
         ptx::wgmma_wait<1>();
     }

@@ -105,7 +105,7 @@ struct WgmmaSs {
     }
 
     template <int kN, class Position>
-    __device__ void multiply(const Work& work, int warpgroup, Position& position, float (&d)[kSlabs][kN / 2]) const {
+    __device__ void multiply(const Work& work, int warpgroup, Position& position, float (&d)[kSlabs][kConfig.block_m / 2]) const {
         for (int chunk = work.chunk_begin; chunk < work.chunk_end; chunk += kChunks) {
             ptx::mbarrier_wait(ring.full(position.stage), position.parity);
             const u32 x = ptx::shared_address(shared.x[position.stage]);
@@ -123,7 +123,7 @@ struct WgmmaSs {
                     const u32 a = ptx::descriptor_address(w + (s * kChunks + c) * SharedMemory::kSlabChunkBytes);
 #pragma unroll
                     for (int step = 0; step < 4; ++step) 
-                        ptx::Wgmma<kN>::ss(d[s], ptx::swizzled_descriptor(a + 2 * step), ptx::swizzled_descriptor(b + 2 * step));
+                        ptx::Wgmma<kN>::ss(ptx::first<kN / 2>(d[s]), ptx::swizzled_descriptor(a + 2 * step), ptx::swizzled_descriptor(b + 2 * step));
                 }
                 ptx::wgmma_commit();
             }
