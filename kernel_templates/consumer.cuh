@@ -31,7 +31,7 @@ __device__ inline void consume(const MatmulArguments& arguments, Shared<kConfig>
     for (;;) {
         ptx::mbarrier_wait(ring.full(position.stage), position.parity);
         keep_item(shared.work[position.stage], item);
-        const Work work = ptx::load_shared_struct(item);
+        const Work work = load_shared_struct(item);
         if (work.rows == 0) break;
         typename Epilogue<kConfig>::Accumulators d[kSlabs];
         epilogue.clear(d);
@@ -39,7 +39,7 @@ __device__ inline void consume(const MatmulArguments& arguments, Shared<kConfig>
             with_tile_rows<kConfig.block_m>(work.tile_m, [&]<int kN>() { multiply.template operator()<kN>(work, position, d); });
         else
             ring.release(position);  // the stage that brought the item has nothing else in it
-        epilogue.finish(ptx::load_shared_struct(item), d);
+        epilogue.finish(load_shared_struct(item), d);
     }
 }
 

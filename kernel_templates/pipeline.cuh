@@ -73,6 +73,21 @@ struct Ring {
     }
 };
 
+// A struct of 16-byte words in shared memory. The loads are volatile: fields that are wanted again later are loaded again, not kept
+// in registers over a main loop that needs them all.
+template <class T>
+__device__ inline T load_shared_struct(const T& from) {
+    static_assert(sizeof(T) % 16 == 0 && alignof(T) >= 16);
+    union {
+        ptx::Word4 words[sizeof(T) / 16];
+        T value;
+    };
+    const u32 address = ptx::shared_address(&from);
+#pragma unroll
+    for (int i = 0; i < int(sizeof(T) / 16); ++i) words[i] = ptx::load_shared16(address + i * 16);
+    return value;
+}
+
 // A tile of x in global memory. Rows beyond the tile are left as they are in shared memory: each row of x reaches one column
 // of the accumulators alone, and those columns are not stored. k beyond K becomes zero.
 struct XTile {

@@ -12,6 +12,9 @@ struct alignas(16) Word4 {
 
 __device__ inline u32 shared_address(const void* pointer) { return u32(__cvta_generic_to_shared(pointer)); }
 __device__ inline int lane_id() { return int(threadIdx.x) & 31; }
+// A value that all lanes of the warp have alike, made known to the compiler as such: it then computes with it on the uniform
+// datapath.
+__device__ inline u32 uniform(u32 value) { return __shfl_sync(~0u, value, 0); }
 // threadIdx.x, read anew: the compiler neither merges nor hoists it. Where a value that hangs on it would otherwise live in a
 // register across a main loop that needs them all.
 __device__ inline int thread_id_anew() {
@@ -110,19 +113,6 @@ __device__ inline Word4 load_shared16(u32 from) {
                  : "memory");
     return v;
 }
-// A struct of 16-byte words. Volatile: the compiler keeps no field of it in a register over what follows, but loads it again.
-template <class T>
-__device__ inline T load_shared_struct(const T& from) {
-    static_assert(sizeof(T) % 16 == 0 && alignof(T) >= 16);
-    union {
-        Word4 words[sizeof(T) / 16];
-        T value;
-    };
-    const u32 address = shared_address(&from);
-#pragma unroll
-    for (int i = 0; i < int(sizeof(T) / 16); ++i) words[i] = load_shared16(address + i * 16);
-    return value;
-}
 __device__ inline u32 load_shared4(u32 from) {
     u32 v;
     asm volatile("ld.shared.u32 %0, [%1];" : "=r"(v) : "r"(from) : "memory");
@@ -156,12 +146,6 @@ __device__ inline void setmaxnreg_dec() {
 
 // ---- Tensor cores ---------------------------------------------------------------------------------------------------
 
-// The accumulators of a smaller n are the first of a larger one's.
-template <int kCount, int kAll>
-__device__ inline float (&first(float (&d)[kAll]))[kCount] {
-    static_assert(kCount <= kAll);
-    return reinterpret_cast<float (&)[kCount]>(d);
-}
 __device__ inline void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 __device__ inline void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 template <int kPending>
@@ -170,10 +154,11 @@ __device__ inline void wgmma_wait() {
 }
 
 // Descriptor of a K-major bf16 tile of 128-byte rows (64 k) under the 128-byte XOR swizzle; the tile is 1024-byte aligned,
-// 8 rows are 1024 bytes. Only the address, in units of 16 bytes, varies: the next 16 k are 32 bytes on, add 2.
+// 8 rows are 1024 bytes. Only the address, in units of 16 bytes, varies: the next 16 k are 32 bytes on, add 2. The leading
+// byte offset (bits 16..29) means nothing under this swizzle.
 __device__ inline u32 descriptor_address(u32 shared_address) { return (shared_address & 0x3FFFF) >> 4; }
 __device__ inline u64 swizzled_descriptor(u32 descriptor_address) {
-    constexpr u64 kStrideAndSwizzle = u64(1024 >> 4) << 32 | u64(1) << 62 | u64(1) << 16;
+    constexpr u64 kStrideAndSwizzle = u64(1024 >> 4) << 32 | u64(1) << 62;
     return kStrideAndSwizzle | descriptor_address;
 }
 
@@ -200,6 +185,18 @@ __device__ inline void stmatrix2_trans(u32 to, u32 a, u32 b) {
 __device__ inline u32 multiply_bf16x2(u32 a, u32 b) {
     u32 d;
     asm("mul.rn.bf16x2 %0, %1, %2;" : "=r"(d) : "r"(a), "r"(b));
+    return d;
+}
+// {lo, lo} and {hi, hi} of a pair. As moves of halves, not as byte permutations: so the compiler folds them into the operand of a
+// multiplication (HMUL2 R, R, R.H0_H0).
+__device__ inline u32 low_half_twice(u32 pair) {
+    u32 d;
+    asm("{\n.reg .b16 lo, hi;\nmov.b32 {lo, hi}, %1;\nmov.b32 %0, {lo, lo};\n}" : "=r"(d) : "r"(pair));
+    return d;
+}
+__device__ inline u32 high_half_twice(u32 pair) {
+    u32 d;
+    asm("{\n.reg .b16 lo, hi;\nmov.b32 {lo, hi}, %1;\nmov.b32 %0, {hi, hi};\n}" : "=r"(d) : "r"(pair));
     return d;
 }
 // {lo, hi} rounded to nearest even.

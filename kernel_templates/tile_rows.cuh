@@ -25,4 +25,11 @@ __device__ inline void with_tile_rows(int rows, Body&& body) {
     }
 }
 
+// The accumulators of a smaller n are the first of a larger one's.
+template <int kCount, int kAll>
+__device__ inline float (&first(float (&d)[kAll]))[kCount] {
+    static_assert(kCount <= kAll);
+    return reinterpret_cast<float (&)[kCount]>(d);
+}
+
 }  // namespace mxfp4

@@ -127,13 +127,13 @@ struct WgmmaRs {
         const int thread = int(threadIdx.x) & 127;
         for (int chunk = work.chunk_begin; chunk < work.chunk_end; chunk += kChunks) {
             ptx::mbarrier_wait(ring.full(position.stage), position.parity);
-            const u32 x = ptx::shared_address(shared.x[position.stage]);
+            const u32 x = ptx::uniform(ptx::descriptor_address(ptx::shared_address(shared.x[position.stage])));
             const u32 w = ptx::shared_address(shared.w[position.stage][warpgroup * kSlabs]) + thread * 16;
             const u32 scales = ptx::shared_address(shared.scales[position.stage][warpgroup * kSlabs]) + thread / 4 * 4;
 #pragma unroll
             for (int c = 0; c < kChunks; ++c) {
                 if (c > 0 && chunk + c >= work.chunk_end) break;
-                const u32 b = ptx::descriptor_address(x + c * SharedMemory::kXChunkBytes);
+                const u32 b = x + (c * SharedMemory::kXChunkBytes >> 4);
 #pragma unroll
                 for (int s = 0; s < kSlabs; ++s) {
                     const ptx::Word4 words = ptx::load_shared16(w + (s * kChunks + c) * kNativeValueTileBytes);
@@ -157,8 +157,8 @@ struct WgmmaRs {
         decode_fragment<kFormat>(word0, multipliers, a0);
         decode_fragment<kFormat>(word1, multipliers, a1);
         ptx::wgmma_fence();
-        ptx::Wgmma<kN>::rs(ptx::first<kN / 2>(d), a0, ptx::swizzled_descriptor(b));
-        ptx::Wgmma<kN>::rs(ptx::first<kN / 2>(d), a1, ptx::swizzled_descriptor(b + 2));
+        ptx::Wgmma<kN>::rs(first<kN / 2>(d), a0, ptx::swizzled_descriptor(b));
+        ptx::Wgmma<kN>::rs(first<kN / 2>(d), a1, ptx::swizzled_descriptor(b + 2));
         ptx::wgmma_commit();
         ptx::wgmma_wait<1>();
     }

@@ -68,7 +68,7 @@ struct DecodedWeights {
         u32 multiplier = 0;
         if (inside) {
             words = ptx::load_weights16(reader.values + kg * reader.value_row_bytes + i64(n + row) * 16);
-            multiplier = low_half_twice(reader.rule.multipliers(reader.scale_byte(n + row, kg)));
+            multiplier = ptx::low_half_twice(reader.rule.multipliers(reader.scale_byte(n + row, kg)));
         }
         const u32 word[4] = {words.x, words.y, words.z, words.w};
 #pragma unroll
@@ -108,8 +108,8 @@ struct WgmmaSs {
     __device__ void multiply(const Work& work, int warpgroup, Position& position, float (&d)[kSlabs][kConfig.block_m / 2]) const {
         for (int chunk = work.chunk_begin; chunk < work.chunk_end; chunk += kChunks) {
             ptx::mbarrier_wait(ring.full(position.stage), position.parity);
-            const u32 x = ptx::shared_address(shared.x[position.stage]);
-            const u32 w = ptx::shared_address(shared.w[position.stage][warpgroup * kSlabs]);
+            const u32 x = ptx::uniform(ptx::descriptor_address(ptx::shared_address(shared.x[position.stage])));
+            const u32 w = ptx::uniform(ptx::descriptor_address(ptx::shared_address(shared.w[position.stage][warpgroup * kSlabs])));
 #pragma unroll
             for (int c = 0; c < kChunks; ++c) {
                 if (c > 0) {
@@ -117,13 +117,13 @@ struct WgmmaSs {
                     ptx::wgmma_wait<0>();  // accumulators in flight over a branch would serialise all of it
                 }
                 ptx::wgmma_fence();
-                const u32 b = ptx::descriptor_address(x + c * SharedMemory::kXChunkBytes);
+                const u32 b = x + (c * SharedMemory::kXChunkBytes >> 4);
 #pragma unroll
                 for (int s = 0; s < kSlabs; ++s) {
-                    const u32 a = ptx::descriptor_address(w + (s * kChunks + c) * SharedMemory::kSlabChunkBytes);
+                    const u32 a = w + ((s * kChunks + c) * SharedMemory::kSlabChunkBytes >> 4);
 #pragma unroll
                     for (int step = 0; step < 4; ++step) 
-                        ptx::Wgmma<kN>::ss(ptx::first<kN / 2>(d[s]), ptx::swizzled_descriptor(a + 2 * step), ptx::swizzled_descriptor(b + 2 * step));
+                        ptx::Wgmma<kN>::ss(first<kN / 2>(d[s]), ptx::swizzled_descriptor(a + 2 * step), ptx::swizzled_descriptor(b + 2 * step));
                 }
                 ptx::wgmma_commit();
             }
