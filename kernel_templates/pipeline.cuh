@@ -67,9 +67,14 @@ struct Ring {
     // A consumer warp is done with the stage. Each warp says so itself: WGMMA does not hold the four of a warpgroup together,
     // and one may still have packed weights to read when another's products are complete.
     __device__ void release(Position& position) const {
-        __syncwarp();  // all lanes have read what they need
-        if (ptx::lane_id() == 0) ptx::mbarrier_arrive(empty(position.stage));
         position.advance();
+        release_before(position, true);
+    }
+    // The same for the stage before this one, if there is one.
+    __device__ void release_before(const Position& position, bool there_is) const {
+        const int stage = (position.stage == 0 ? kConfig.stages : position.stage) - 1;
+        __syncwarp();  // all lanes have read what they need
+        ptx::mbarrier_arrive_if(there_is && ptx::lane_id() == 0, empty(stage));
     }
 };
 

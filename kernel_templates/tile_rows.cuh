@@ -12,6 +12,13 @@ constexpr int next_tile_rows(int n, int block_m) {
     return n < half ? half : n + 16;
 }
 
+// How many n are instantiated.
+constexpr int tile_rows_count(int block_m) {
+    int count = 1;
+    for (int n = block_m <= 64 ? 8 : 16; n < block_m; n = next_tile_rows(n, block_m)) ++count;
+    return count;
+}
+
 // Calls body.template operator()<kN>() with the smallest instantiated kN >= rows; the largest is block_m.
 template <int kBlockM, int kN = (kBlockM <= 64 ? 8 : 16), class Body>
 __device__ inline void with_tile_rows(int rows, Body&& body) {

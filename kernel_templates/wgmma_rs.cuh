@@ -107,6 +107,10 @@ struct WgmmaRs {
                                     HopperWeights<kConfig, kFormat>>::Type;
     static constexpr int kChunks = SharedMemory::kChunks;
     static constexpr int kSlabs = slabs_per_warpgroup(kConfig);
+    // Whether a group of WGMMAs stays in flight over the end of a stage. ptxas then keeps the fragments of that group, 8 registers,
+    // for each n that is instantiated and all through the kernel (seen in its life ranges); too many of them and it serialises all.
+    static constexpr bool kOverlapStages =
+        kSlabs * kConfig.block_m / 2 + 40 + 8 * tile_rows_count(kConfig.block_m) <= consumer_registers(kConfig);
 
     const MatmulArguments& arguments;
     SharedMemory& shared;
@@ -141,11 +145,21 @@ struct WgmmaRs {
                     if constexpr (kFormat.layout == Layout::hopper)
                         scale_word = without_padding(scale_word, chunk + c, arguments.k / kBlockElements);
                     multiply_half<kN>(words.x, words.y, rule.multipliers(even_scales(scale_word)), b, d[s]);
+                    if (kOverlapStages && c == 0 && s == 0)  // the products of the stage before are complete
+                        ring.release_before(position, chunk > work.chunk_begin);
                     multiply_half<kN>(words.z, words.w, rule.multipliers(odd_scales(scale_word)), b + 4, d[s]);
                 }
             }
+            if constexpr (kOverlapStages) {
+                position.advance();
+            } else {
+                ptx::wgmma_wait<0>();
+                ring.release(position);
+            }
+        }
+        if constexpr (kOverlapStages) {
             ptx::wgmma_wait<0>();
-            ring.release(position);
+            ring.release_before(position, true);
         }
     }
 
