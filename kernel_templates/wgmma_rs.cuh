@@ -125,6 +125,11 @@ struct WgmmaRs {
         });
     }
 
+    struct Unit {
+        ptx::Word4 words;
+        u32 scale_word;
+    };
+
     template <int kN, class Position>
     __device__ void multiply(const Work& work, int warpgroup, Position& position, float (&d)[kSlabs][kConfig.block_m / 2]) const {
         const auto rule = ScaleRule<kFormat>::of_expert(arguments.expert_shift, work.expert);
@@ -132,16 +137,24 @@ struct WgmmaRs {
         for (int chunk = work.chunk_begin; chunk < work.chunk_end; chunk += kChunks) {
             ptx::mbarrier_wait(ring.full(position.stage), position.parity);
             const u32 x = ptx::uniform(ptx::descriptor_address(ptx::shared_address(shared.x[position.stage])));
+            // A lane's words and scales of unit i of the stage: slab i % kSlabs, chunk i / kSlabs. Those of the next unit are on
+            // their way while this one's are decoded; where a stage has fewer chunks, what they hold is not used.
             const u32 w = ptx::shared_address(shared.w[position.stage][warpgroup * kSlabs]) + thread * 16;
             const u32 scales = ptx::shared_address(shared.scales[position.stage][warpgroup * kSlabs]) + thread / 4 * 4;
+            const auto load = [&](int i) -> Unit {
+                const int tile = i % kSlabs * kChunks + i / kSlabs;
+                return {ptx::load_shared16(w + tile * kNativeValueTileBytes), ptx::load_shared4(scales + tile * kNativeScaleTileBytes)};
+            };
+            Unit next = load(0);
 #pragma unroll
             for (int c = 0; c < kChunks; ++c) {
                 if (c > 0 && chunk + c >= work.chunk_end) break;
                 const u32 b = x + (c * SharedMemory::kXChunkBytes >> 4);
 #pragma unroll
                 for (int s = 0; s < kSlabs; ++s) {
-                    const ptx::Word4 words = ptx::load_shared16(w + (s * kChunks + c) * kNativeValueTileBytes);
-                    u32 scale_word = ptx::load_shared4(scales + (s * kChunks + c) * kNativeScaleTileBytes);
+                    const ptx::Word4 words = next.words;
+                    u32 scale_word = next.scale_word;
+                    if (c * kSlabs + s + 1 < kChunks * kSlabs) next = load(c * kSlabs + s + 1);
                     if constexpr (kFormat.layout == Layout::hopper)
                         scale_word = without_padding(scale_word, chunk + c, arguments.k / kBlockElements);
                     multiply_half<kN>(words.x, words.y, rule.multipliers(even_scales(scale_word)), b, d[s]);
