@@ -46,9 +46,8 @@ struct Epilogue {
     // The end of a piece of work: a whole tile is stored, a partial one by whoever completes it.
     __device__ void finish(const Work& work, Accumulators (&d)[kSlabs]) const {
         if (kConfig.split_k != 1 && !work.whole() && !reduce(work, d)) return;
-        const float scale = arguments.expert_scale && work.expert >= 0 ? arguments.expert_scale[work.expert] : 1.0f;
 #pragma unroll
-        for (int s = 0; s < kSlabs; ++s) store(work, work.n + (warpgroup * kSlabs + s) * kSlabRows, d[s], scale);
+        for (int s = 0; s < kSlabs; ++s) store(work, work.n + (warpgroup * kSlabs + s) * kSlabRows, d[s], work.scale);
     }
 
   private:

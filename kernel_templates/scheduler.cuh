@@ -11,6 +11,7 @@ namespace mxfp4 {
 // A piece of work: a tile of y, and a range of 64-k chunks.
 struct alignas(16) Work {
     int expert;                    // -1: the group's id is out of range, its rows become zero
+    float scale;                   // of the expert
     int row, rows;                 // first row of the tile, rows in it (1 .. block_m; 0: there is no more work)
     int n;                         // first output
     int tile_m;                    // rows rounded up to 8
@@ -85,15 +86,21 @@ class Scheduler {
         const int offset = arguments_.expert_offsets[i];
         return offset < 0 ? 0 : offset > arguments_.rows ? arguments_.rows : offset;
     }
-    // Lane l holds group base + l: its rows, its tiles of rows, and the tiles of the lanes up to it.
+    // Lane l holds group base + l: its expert, its rows, its tiles of rows, and the tiles of the lanes up to it.
     __device__ void load_groups(int base) {
         base_ = base;
         const int group = base + ptx::lane_id();
         row_begin_ = rows_ = 0;
+        expert_ = -1;
+        scale_ = 1;
         if (group < arguments_.groups) {
+            // The expert's id is read beside the offsets, not after them: at few rows each trip to memory is felt.
+            expert_ = arguments_.expert_ids ? arguments_.expert_ids[group] : group;
             row_begin_ = clamped_offset(group);
             rows_ = clamped_offset(group + 1) - row_begin_;
             if (rows_ < 0) rows_ = 0;
+            if (expert_ < 0 || expert_ >= arguments_.experts) expert_ = -1;
+            if (expert_ >= 0 && arguments_.expert_scale) scale_ = arguments_.expert_scale[expert_];
         }
         tiles_m_ = (rows_ + kConfig.block_m - 1) / kConfig.block_m;
         tiles_up_to_ = tiles_m_;
@@ -118,7 +125,8 @@ class Scheduler {
         const int before = (__shfl_sync(~0u, tiles_up_to_, lane) - tiles_m) * tiles_n_;
         const int rows = __shfl_sync(~0u, rows_, lane);
         const int row_begin = __shfl_sync(~0u, row_begin_, lane);
-        const int group = base_ + lane;
+        work.expert = __shfl_sync(~0u, expert_, lane);
+        work.scale = __shfl_sync(~0u, scale_, lane);
 
         // The rows of a group are spread evenly over its tiles, so that none is nearly empty. m runs fastest: thread
         // blocks that run together share the weights of an n tile.
@@ -128,8 +136,6 @@ class Scheduler {
         work.rows = rows - m * per_tile < per_tile ? rows - m * per_tile : per_tile;
         work.n = (local - before) / tiles_m * kConfig.block_n;
         work.tile_m = per_tile;
-        const int expert = arguments_.expert_ids ? arguments_.expert_ids[group] : group;
-        work.expert = expert >= 0 && expert < arguments_.experts ? expert : -1;
         return true;
     }
 
@@ -138,6 +144,8 @@ class Scheduler {
     int range_, ranges_ = 0, steps_ = 0, step_ = 0, range_end_ = 0;  // steps: 64-k chunks of tiles, in order
     int tiles_before_ = 0;  // of rows, in the groups before base_
     int base_ = 0, row_begin_ = 0, rows_ = 0, tiles_m_ = 0, tiles_up_to_ = 0, group_tiles_ = 0;
+    int expert_ = -1;
+    float scale_ = 1;
 };
 
 }  // namespace mxfp4
