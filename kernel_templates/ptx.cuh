@@ -137,6 +137,17 @@ __device__ inline void store_shared2(u32 to, u16 v) {
     asm volatile("st.shared.u16 [%0], %1;" ::"r"(to), "h"(v) : "memory");
 }
 
+__device__ inline void prefetch_tensor_map(const TensorMap& map) {
+    asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
+}
+
+// ---- Dependent launches ---------------------------------------------------------------------------------------------
+
+// Until the grids before this one have ended and all that they wrote can be seen. Before it, touch no memory that they may use.
+__device__ inline void wait_for_grids_before() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
+// The next grid may be brought onto the SMs as room appears; it waits as above.
+__device__ inline void let_next_grid_start() { asm volatile("griddepcontrol.launch_dependents;" ::: "memory"); }
+
 // ---- Fences, barriers, registers ------------------------------------------------------------------------------------
 
 // Ordinary shared-memory writes of this thread, made visible to WGMMA and the copy engine.

@@ -76,8 +76,20 @@ void CudaKernel::launch(const MatmulArguments& arguments, Stream stream) const {
     MatmulArguments a = arguments;
     if (is_wgmma(config_.variant) && a.x_aligned) describe_x(config_, a);
     void* parameters[] = {&a};
-    check(driver().launch_kernel(function_, blocks_, 1, 1, threads_, 1, 1, shared_bytes_, stream, parameters, nullptr),
-          "launch a kernel");
+    // The kernel may come onto the SMs while the one before it in the stream still leaves them; it waits for its end itself
+    // (ptx::wait_for_grids_before) before it touches memory.
+    CUlaunchAttribute early = {};
+    early.id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
+    early.value.programmaticStreamSerializationAllowed = 1;
+    CUlaunchConfig launch = {};
+    launch.gridDimX = blocks_;
+    launch.blockDimX = threads_;
+    launch.gridDimY = launch.gridDimZ = launch.blockDimY = launch.blockDimZ = 1;
+    launch.sharedMemBytes = shared_bytes_;
+    launch.hStream = stream;
+    launch.attrs = &early;
+    launch.numAttrs = 1;
+    check(driver().launch_kernel_ex(&launch, function_, parameters, nullptr), "launch a kernel");
 }
 
 }  // namespace
