@@ -3,11 +3,13 @@
 
 namespace mxfp4 {
 
-// The instantiated n after n. Small tiles: steps of 8 up to 32, then 16. Large ones: 16, 32, 64, half of block_m and then steps
-// of 16: a group's rows are spread evenly over its tiles, so that most tiles are more than half full.
+// The instantiated n after n. Small tiles: steps of 8. Large ones: 16, 32, then from half of block_m on steps of 8 or 16: a group's
+// rows are spread evenly over its tiles, so that most tiles are more than half full.
 constexpr int next_tile_rows(int n, int block_m) {
-    if (block_m <= 64) return n < 32 ? n + 8 : n + 16;
-    if (n < 64) return n * 2;
+    if (block_m <= 64) return n + 8;
+    if (n < 32) return 32;
+    if (block_m <= 96) return n < 48 ? 48 : n + 8;
+    if (n < 64) return 64;
     const int half = (block_m / 2 + 15) / 16 * 16;
     return n < half ? half : n + 16;
 }

@@ -109,9 +109,10 @@ constexpr int consumer_registers(const KernelConfig& c) {
     return each < 240 ? each : 240;
 }
 
-// Rows of x that one bulk tensor copy brings: a tile takes as many such boxes as it has rows for.
+// Rows of x that one bulk tensor copy brings: a tile takes as many such boxes as it has rows for, so that small boxes bring few
+// rows too many, and large ones keep the one thread that asks for them less busy.
 constexpr int x_box_rows(const KernelConfig& c) {
-    return c.block_m % 64 == 0 ? 64 : c.block_m % 32 == 0 ? 32 : c.block_m % 16 == 0 ? 16 : 8;
+    return c.block_m > 96 && c.block_m % 32 == 0 ? 32 : c.block_m % 16 == 0 ? 16 : 8;
 }
 
 inline constexpr int kBarrierBytes = 1280;        // barriers, flags and work items, an upper bound
