@@ -26,7 +26,7 @@ __device__ inline void consume(const MatmulArguments& arguments, Shared<kConfig>
     constexpr int kSlabs = slabs_per_warpgroup(kConfig);
     typename Ring<kConfig>::Position position;
     const Ring<kConfig> ring{shared};
-    const Epilogue<kConfig> epilogue{arguments, shared, warpgroup};
+    const Epilogue<kConfig> epilogue{arguments, shared, warpgroup % slab_groups(kConfig), warpgroup / slab_groups(kConfig)};
     Work& item = shared.item[ptx::warp_id() - kProducerWarps];
     for (;;) {
         ptx::mbarrier_wait(ring.full(position.stage), position.parity);
@@ -39,7 +39,7 @@ __device__ inline void consume(const MatmulArguments& arguments, Shared<kConfig>
             with_tile_rows<kConfig.block_m>(work.tile_m, [&]<int kN>() { multiply.template operator()<kN>(work, position, d); });
         else
             ring.release(position);  // the stage that brought the item has nothing else in it
-        epilogue.finish(load_shared_struct(item), d);
+        if (epilogue.combine(d)) epilogue.finish(load_shared_struct(item), d);
     }
 }
 

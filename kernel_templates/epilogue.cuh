@@ -22,7 +22,7 @@ __device__ inline void store_row_piece(const MatmulArguments& a, i64 row, int fi
         if (first + i < a.n) to[i] = u16(pairs[i / 2] >> (i % 2 * 16));
 }
 
-// One consumer warpgroup's view of the epilogue: slabs of 64 outputs, up to block_m rows. One for all n that the main loop is
+// One slab group's view of the epilogue: slabs of 64 outputs, up to block_m rows. One for all n that the main loop is
 // instantiated for: work.rows says where the tile ends.
 template <KernelConfig kConfig>
 struct Epilogue {
@@ -31,10 +31,12 @@ struct Epilogue {
 
     const MatmulArguments& arguments;
     Shared<kConfig>& shared;
-    int warpgroup;
+    int group;  // of slabs
+    int part;   // of k
 
     __device__ static int thread() { return ptx::thread_id_anew() & 127; }
-    __device__ void sync() const { ptx::named_barrier_sync(1 + warpgroup, 128); }
+    __device__ void sync() const { ptx::named_barrier_sync(1 + group, 128); }
+    __device__ void sync_parts() const { ptx::named_barrier_sync(1 + slab_groups(kConfig) + group, 128 * k_parts(kConfig)); }
 
     __device__ static void clear(Accumulators (&d)[kSlabs]) {
 #pragma unroll
@@ -43,11 +45,41 @@ struct Epilogue {
             for (int i = 0; i < kConfig.block_m / 2; ++i) d[s][i] = 0;
     }
 
+    // Adds the parts of k up, in their order, for the first of them. Returns whether this is the first.
+    __device__ bool combine(Accumulators (&d)[kSlabs]) const {
+        if constexpr (k_parts(kConfig) == 1) return true;
+        static_assert(k_parts(kConfig) == 1 || kSlabs * kConfig.block_m <= kMostRowsOfParts);
+        constexpr int kPieces = kSlabs * kConfig.block_m / 8;  // of 16 bytes a lane
+        const u32 staging = ptx::shared_address(shared.store) + group * kStoreTileBytes + thread() * 16;
+        const auto at = [&](int part, int piece) { return staging + part * slab_groups(kConfig) * kStoreTileBytes + piece * 2048; };
+        const auto bits = [&](int i) { return __float_as_uint(d[i / (kConfig.block_m / 2)][i % (kConfig.block_m / 2)]); };
+        if (part > 0) {
+#pragma unroll
+            for (int i = 0; i < kPieces; ++i)
+                ptx::store_shared16(at(part, i), {bits(4 * i), bits(4 * i + 1), bits(4 * i + 2), bits(4 * i + 3)});
+        }
+        sync_parts();
+        if (part == 0)
+#pragma unroll
+            for (int p = 1; p < k_parts(kConfig); ++p)
+#pragma unroll
+                for (int i = 0; i < kPieces; ++i) {
+                    const ptx::Word4 v = ptx::load_shared16(at(p, i));
+                    float* const sums = &d[4 * i / (kConfig.block_m / 2)][4 * i % (kConfig.block_m / 2)];
+                    sums[0] += __uint_as_float(v.x);
+                    sums[1] += __uint_as_float(v.y);
+                    sums[2] += __uint_as_float(v.z);
+                    sums[3] += __uint_as_float(v.w);
+                }
+        sync_parts();  // the staging may be written again
+        return part == 0;
+    }
+
     // The end of a piece of work: a whole tile is stored, a partial one by whoever completes it.
     __device__ void finish(const Work& work, Accumulators (&d)[kSlabs]) const {
         if (kConfig.split_k != 1 && !work.whole() && !reduce(work, d)) return;
 #pragma unroll
-        for (int s = 0; s < kSlabs; ++s) store(work, work.n + (warpgroup * kSlabs + s) * kSlabRows, d[s], work.scale);
+        for (int s = 0; s < kSlabs; ++s) store(work, work.n + (group * kSlabs + s) * kSlabRows, d[s], work.scale);
     }
 
   private:
@@ -55,7 +87,7 @@ struct Epilogue {
     // leaves in 128-byte runs; two halves of the staging alternate, so that one barrier a step is enough.
     __device__ void store(const Work& work, int n, const Accumulators& d, float scale) const {
         const int thread = Epilogue::thread(), warp = thread / 32, lane = thread % 32;
-        const u32 staging = ptx::shared_address(shared.store[warpgroup]);
+        const u32 staging = ptx::shared_address(shared.store[group]);
 #pragma unroll
         for (int row0 = 0; row0 < kConfig.block_m; row0 += 32) {
             if (row0 >= work.rows) break;
@@ -88,15 +120,15 @@ struct Epilogue {
         store_partial(work, d);
         __threadfence();
         sync();
-        u32* counter = static_cast<u32*>(arguments.workspace) + work.first_range * kCountersPerRange + warpgroup;
+        u32* counter = static_cast<u32*>(arguments.workspace) + work.first_range * kCountersPerRange + group;
         if (thread() == 0) {
             const u32 others = u32(work.last_range - work.first_range);
             const u32 arrived = atomicAdd(counter, 1);
             if (arrived == others) *counter = 0;  // ready for the next launch
-            shared.last_arriver[warpgroup] = arrived == others;
+            shared.last_arriver[group] = arrived == others;
         }
         sync();
-        const bool last = shared.last_arriver[warpgroup] != 0;
+        const bool last = shared.last_arriver[group] != 0;
         if (last) {
             __threadfence();
             clear(d);
@@ -117,9 +149,9 @@ struct Epilogue {
     // the last arriver.
     __device__ float4* partial(i64 slot) const {
         float* tiles = reinterpret_cast<float*>(static_cast<u8*>(arguments.workspace) + arguments.workspace_counter_bytes);
-        const i64 warpgroup_elements = i64(kConfig.block_m) * kConfig.block_n / consumer_warpgroups(kConfig);
+        const i64 group_elements = i64(kConfig.block_m) * kConfig.block_n / slab_groups(kConfig);
         return reinterpret_cast<float4*>(tiles + slot * (i64(kConfig.block_m) * kConfig.block_n) +
-                                         warpgroup * warpgroup_elements) + thread();
+                                         group * group_elements) + thread();
     }
     __device__ void store_partial(const Work& work, const Accumulators (&d)[kSlabs]) const {
         float4* to = partial(2 * work.range + (work.first_piece ? 0 : 1));

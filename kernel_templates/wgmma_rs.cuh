@@ -107,6 +107,7 @@ struct WgmmaRs {
                                     HopperWeights<kConfig, kFormat>>::Type;
     static constexpr int kChunks = SharedMemory::kChunks;
     static constexpr int kSlabs = slabs_per_warpgroup(kConfig);
+    static constexpr int kParts = k_parts(kConfig);
     // Whether a group of WGMMAs stays in flight over the end of a stage. ptxas then keeps the fragments of that group, 8 registers,
     // for each n that is instantiated and all through the kernel (seen in its life ranges); too many of them and it serialises all.
     static constexpr bool kOverlapStages =
@@ -134,32 +135,36 @@ struct WgmmaRs {
     __device__ void multiply(const Work& work, int warpgroup, Position& position, float (&d)[kSlabs][kConfig.block_m / 2]) const {
         const auto rule = ScaleRule<kFormat>::of_expert(arguments.expert_shift, work.expert);
         const int thread = int(threadIdx.x) & 127;
-        for (int chunk = work.chunk_begin; chunk < work.chunk_end; chunk += kChunks) {
+        const int slab = warpgroup % slab_groups(kConfig) * kSlabs, part = warpgroup / slab_groups(kConfig);
+        // This part's chunks of a stage: part, part + kParts, ...
+        const int first = work.chunk_begin + part;
+        int chunk = first;
+        for (; chunk < work.chunk_end; chunk += kChunks) {
             ptx::mbarrier_wait(ring.full(position.stage), position.parity);
-            const u32 x = ptx::uniform(ptx::descriptor_address(ptx::shared_address(shared.x[position.stage])));
-            // A lane's words and scales of unit i of the stage: slab i % kSlabs, chunk i / kSlabs. Those of the next unit are on
+            const u32 x = ptx::uniform(ptx::descriptor_address(ptx::shared_address(shared.x[position.stage][part])));
+            // A lane's words and scales of unit i: slab i % kSlabs, chunk i / kSlabs of this part. Those of the next unit are on
             // their way while this one's are decoded; where a stage has fewer chunks, what they hold is not used.
-            const u32 w = ptx::shared_address(shared.w[position.stage][warpgroup * kSlabs]) + thread * 16;
-            const u32 scales = ptx::shared_address(shared.scales[position.stage][warpgroup * kSlabs]) + thread / 4 * 4;
+            const u32 w = ptx::shared_address(shared.w[position.stage][slab][part]) + thread * 16;
+            const u32 scales = ptx::shared_address(shared.scales[position.stage][slab][part]) + thread / 4 * 4;
             const auto load = [&](int i) -> Unit {
-                const int tile = i % kSlabs * kChunks + i / kSlabs;
+                const int tile = i % kSlabs * kChunks + i / kSlabs * kParts;
                 return {ptx::load_shared16(w + tile * kNativeValueTileBytes), ptx::load_shared4(scales + tile * kNativeScaleTileBytes)};
             };
             Unit next = load(0);
 #pragma unroll
-            for (int c = 0; c < kChunks; ++c) {
-                if (c > 0 && chunk + c >= work.chunk_end) break;
-                const u32 b = x + (c * SharedMemory::kXChunkBytes >> 4);
+            for (int c = 0; c < kChunks / kParts; ++c) {
+                if (c > 0 && chunk + c * kParts >= work.chunk_end) break;
+                const u32 b = x + (c * kParts * SharedMemory::kXChunkBytes >> 4);
 #pragma unroll
                 for (int s = 0; s < kSlabs; ++s) {
                     const ptx::Word4 words = next.words;
                     u32 scale_word = next.scale_word;
-                    if (c * kSlabs + s + 1 < kChunks * kSlabs) next = load(c * kSlabs + s + 1);
+                    if (c * kSlabs + s + 1 < kChunks / kParts * kSlabs) next = load(c * kSlabs + s + 1);
                     if constexpr (kFormat.layout == Layout::hopper)
-                        scale_word = without_padding(scale_word, chunk + c, arguments.k / kBlockElements);
+                        scale_word = without_padding(scale_word, chunk + c * kParts, arguments.k / kBlockElements);
                     multiply_half<kN>(words.x, words.y, rule.multipliers(even_scales(scale_word)), b, d[s]);
                     if (kOverlapStages && c == 0 && s == 0)  // the products of the stage before are complete
-                        ring.release_before(position, chunk > work.chunk_begin);
+                        ring.release_before(position, chunk > first);
                     multiply_half<kN>(words.z, words.w, rule.multipliers(odd_scales(scale_word)), b + 4, d[s]);
                 }
             }
@@ -172,7 +177,11 @@ struct WgmmaRs {
         }
         if constexpr (kOverlapStages) {
             ptx::wgmma_wait<0>();
-            ring.release_before(position, true);
+            ring.release_before(position, chunk > first);
+        }
+        if (kParts > 1 && chunk - part < work.chunk_end) {  // the last stage had nothing for this part
+            ptx::mbarrier_wait(ring.full(position.stage), position.parity);
+            ring.release(position);
         }
     }
 
