@@ -14,6 +14,7 @@ std::vector<Instance> mutated_instances();
 
 inline constexpr WeightsFormat kNative{Layout::native, 0, ScaleClass::folded};
 inline constexpr WeightsFormat kHopper{Layout::hopper, 8, ScaleClass::folded};
+inline constexpr WeightsFormat kHopper1{Layout::hopper, 1, ScaleClass::folded};
 inline constexpr WeightsFormat kBlocks{Layout::blocks, 2, ScaleClass::folded};
 
 constexpr WeightsFormat with(WeightsFormat format, ScaleClass scale_class) {

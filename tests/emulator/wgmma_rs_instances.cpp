@@ -27,7 +27,7 @@ std::vector<Instance> wgmma_rs_instances() {
             rs<kThreeGroups, with(kNative, ScaleClass::rebased)>(),
             rs<kTwoSlabs, with(kHopper, ScaleClass::plain)>(),
             rs<kTwoSlabs, kNative>(),
-            rs<kTwoStages, kHopper>(),
+            rs<kTwoStages, kHopper1>(),
             rs<kTwoStages, with(kNative, ScaleClass::rebased)>(),
             rs<kTall, kNative>()};
 }

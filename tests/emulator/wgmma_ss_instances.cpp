@@ -18,7 +18,7 @@ constexpr KernelConfig kSplit = config(Variant::wgmma_ss, 16, 128, 192, 8, 2, 2)
 
 std::vector<Instance> wgmma_ss_instances() {
     return {ss<kEven, kNative>(),
-            ss<kTwoGroups, with(kHopper, ScaleClass::plain)>(),
+            ss<kTwoGroups, with(kHopper1, ScaleClass::plain)>(),
             ss<kSplit, with(kBlocks, ScaleClass::rebased)>(),
             ss<kSplit, with(kNative, ScaleClass::plain)>(),
             ss<kEven, with(kHopper, ScaleClass::rebased)>(),
