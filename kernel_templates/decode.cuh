@@ -87,6 +87,11 @@ __device__ inline i64 hopper_scale_offset(int row_group, int chunk, i64 scale_ro
     constexpr int w = kFormat.scale_warps;
     return i64(row_group / (2 * w) * w + row_group % w) * scale_row_bytes + i64(chunk) * 64 + (row_group / w & 1) * 32;
 }
+// Scales are stored for multiples of 32 * w outputs: where w is 1, a slab of 64 may reach beyond them.
+template <WeightsFormat kFormat>
+__device__ inline bool has_scales(int row_group, int n) {
+    return kFormat.layout == Layout::native || kFormat.scale_warps > 1 || row_group * 16 < n;
+}
 
 // The last chunk of an odd number of scale groups: what a wrapped tensor holds in its padding could be NaN or infinity, and
 // that times the zeros of x would not be zero.

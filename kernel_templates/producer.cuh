@@ -47,10 +47,11 @@ class Producer {
         do {
             const int stage = position_.stage;
             ptx::mbarrier_wait(ring_.empty(stage), position_.parity ^ 1);
+            __syncwarp();  // a lane that looked only after thread 0's copies were consumed would see the phase after, and hang
             const int left = work.chunk_end - chunk, chunks = left < kChunks ? left : kChunks;
             if (threadIdx.x == 0) drive_copy_engine(work, chunk, chunks, stage);
             if (threads_arrive(arguments_)) {
-                weights_.copy(work, chunk, chunks, stage);
+                if (chunks > 0) weights_.copy(work, chunk, chunks, stage);  // none: perhaps no expert either
                 if (!arguments_.x_aligned) store_x(work, chunk, chunks, stage);
                 weights_.arrive(stage);
             }

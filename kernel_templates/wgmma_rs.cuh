@@ -73,8 +73,9 @@ struct HopperWeights {
         // 8 pieces of 16 bytes are the scales of a tile: a thread for each.
         const u8* scales = arguments.scales + work.expert * arguments.scales_expert_bytes;
         for (int i = thread; i < slabs * chunks * 8; i += kProducerWarps * 32) {
-            const int piece = i & 7, c = (i >> 3) % chunks, s = (i >> 3) / chunks;
-            const i64 at = hopper_scale_offset<kFormat>((slab0 + s) * 4 + (piece >> 1), chunk + c, arguments.scales_row_bytes);
+            const int piece = i & 7, c = (i >> 3) % chunks, s = (i >> 3) / chunks, row_group = (slab0 + s) * 4 + (piece >> 1);
+            if (!has_scales<kFormat>(row_group, arguments.n)) continue;
+            const i64 at = hopper_scale_offset<kFormat>(row_group, chunk + c, arguments.scales_row_bytes);
             ptx::cp_async16(ptx::shared_address(ring.shared.scales[stage][s][c]) + piece * 16, scales + at + (piece & 1) * 16, 16);
         }
     }

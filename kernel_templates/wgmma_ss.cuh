@@ -49,7 +49,7 @@ struct DecodedWeights {
         const int lane = thread & 31, row = thread / 32 * 16 + (lane >> 2), t = lane & 3;
         const int row_group = n / 16 + thread / 32;
         const ptx::Word4 words = reader.words(row_group, chunk, lane);
-        const u32 scale_word = reader.scale_word(row_group, chunk, lane);
+        const u32 scale_word = has_scales<kFormat>(row_group, reader.n) ? reader.scale_word(row_group, chunk, lane) : 0;
 #pragma unroll
         for (int step = 0; step < 4; ++step) {
             u32 a[4];

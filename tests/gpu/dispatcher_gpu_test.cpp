@@ -13,7 +13,7 @@
 #include "cache/problem_key.h"
 #include "core/config_text.h"
 #include "cuda/driver.h"
-#include "device_case.h"
+#include "support/device_case.h"
 
 #include "support/temporary_folder.h"
 #include "tools/nvrtc_of_environment.h"

@@ -1,0 +1,54 @@
+// The kernels' own text on the CPU, in random interleavings: docs/emulator.md.
+#include <catch2/catch_get_random_seed.hpp>
+
+#include "emulator/instances.h"
+#include "support/kernel_checks.h"
+
+using namespace mxfp4;
+using namespace mxfp4::test;
+using emulator::EmulatedBackend;
+using emulator::Instance;
+using emulator::When;
+
+namespace {
+
+// Whatever the interleaving and the time at which copies and products happen, the bits are the same.
+BeforeRun another_schedule(EmulatedBackend& backend, Random& random) {
+    return [&](int run) {
+        backend.timing = When(run % 3);
+        backend.seed = random();
+    };
+}
+
+void check_instances(const std::vector<Instance>& instances, unsigned seed, int problems) {
+    for (const Instance& instance : instances) {
+        Random random(seed);
+        EmulatedBackend backend;
+        const Kernels kernels{backend.load(instance)};
+        for (int i = 0; i < problems; ++i) {
+            INFO("problem " << i);
+            backend.guard_below = i % 2 != 0;
+            backend.device_limits.sm_count = int(between(random, 1, 5));
+            const i64 experts = between(random, 1, 5), n = between(random, 1, 320), k = 32 * between(random, 1, 16);
+            const i64 rows = i < problems / 2 ? between(random, 1, 12) : between(random, 13, 90);
+            check_random_problem(backend, RandomProblem(random, instance.format, experts, n, k, rows, 40), kernels, 3,
+                                 another_schedule(backend, random));
+        }
+        check_identity(backend, random, instance.format, kernels);
+        if (instance.format.scale_class != ScaleClass::folded) continue;
+        check_integers(backend, random, instance.format, 192, 512, 29, kernels, 3, another_schedule(backend, random));
+        check_edges(backend, random, instance.format, kernels);
+    }
+}
+
+}  // namespace
+
+TEST_CASE("naive and mma kernels", "[mma]") { check_instances(emulator::mma_instances(), 1, 4); }
+TEST_CASE("wgmma_ss kernels", "[wgmma_ss]") { check_instances(emulator::wgmma_ss_instances(), 2, 5); }
+TEST_CASE("wgmma_rs kernels", "[wgmma_rs]") { check_instances(emulator::wgmma_rs_instances(), 3, 5); }
+
+// Hidden: emulated_kernels_test [long] --rng-seed 7
+TEST_CASE("all kernels, for as long as you like", "[.long]") {
+    for (const auto instances : {emulator::mma_instances, emulator::wgmma_ss_instances, emulator::wgmma_rs_instances})
+        check_instances(instances(), Catch::getSeed(), 50);
+}

@@ -1,0 +1,27 @@
+#include "mutations.h"
+
+#include "instances.h"
+#include "mutated/mma.cuh"
+#include "mutated/wgmma_rs.cuh"
+#include "mutated/wgmma_ss.cuh"
+
+int mutation = 0;
+
+namespace mxfp4::emulator {
+namespace {
+
+constexpr KernelConfig kEven = with(config(Variant::wgmma_rs, 16, 64, 128, 8, 2, 0), Layout::native);
+constexpr KernelConfig kCopied = with(config(Variant::wgmma_rs, 8, 128, 64, 12, 3, 1), Layout::hopper);
+constexpr KernelConfig kDecoded = with(config(Variant::wgmma_ss, 40, 64, 64, 8, 2, 2), Layout::hopper);
+constexpr KernelConfig kMma = with(config(Variant::mma, 16, 64, 64, 4, 2, 1), Layout::native);
+
+}  // namespace
+
+std::vector<Instance> mutated_instances() {
+    return {{kEven, kNative, run_wgmma_rs<kEven, kNative>},
+            {kCopied, kHopper, run_wgmma_rs<kCopied, kHopper>},
+            {kDecoded, kHopper, run_wgmma_ss<kDecoded, kHopper>},
+            {kMma, kNative, run_mma<kMma, kNative>}};
+}
+
+}  // namespace mxfp4::emulator

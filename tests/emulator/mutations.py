@@ -1,0 +1,71 @@
+"""Faults to put into the kernels, each of which the emulator must notice. {(file, where): {what: instead}}
+
+Where is a text that the file has once; what stands between « and » is what a fault replaces."""
+
+MUTATIONS = {
+    ("producer.cuh", "«ptx::mbarrier_wait(ring_.empty(stage), position_.parity ^ 1);»"): {
+        "the producer does not wait for an empty stage": "",
+    },
+    ("producer.cuh", "«__syncwarp();»"): {
+        "lanes of the producer's warp may fall behind": "",
+    },
+    ("producer.cuh", "«chunks * boxes * kBoxBytes» + weights_.bytes"): {
+        "16 bytes too few are announced": "chunks * boxes * kBoxBytes - 16",
+        "16 bytes too many are announced": "chunks * boxes * kBoxBytes + 16",
+    },
+    ("pipeline.cuh", "«consumer_warpgroups(kConfig) * 4»);"): {
+        "one arrival too few empties a stage": "consumer_warpgroups(kConfig) * 4 - 1",
+        "one arrival too many must empty a stage": "consumer_warpgroups(kConfig) * 4 + 1",
+    },
+    ("pipeline.cuh", "«__syncwarp();»"): {
+        "a warp releases a stage that some of its lanes still read": "",
+    },
+    ("pipeline.cuh", "copy_elements(to + row * 128 + «((piece ^ (row & 7)) << 4)»"): {
+        "two pieces of an unaligned x are swapped": "((piece ^ (row & 7) ^ 1) << 4)",
+    },
+    ("scheduler.cuh", "rows - m * per_tile < per_tile ? «rows - m * per_tile» :"): {
+        "a tile loses its last row": "rows - m * per_tile - 1",
+    },
+    ("scheduler.cuh", "work.first_range = «range_of(tile_begin)»;"): {
+        "a tile's first range is taken for the next": "range_of(tile_begin) + 1",
+    },
+    ("wgmma_rs.cuh", "«ptx::mbarrier_wait(ring.full(position.stage), position.parity);»"): {
+        "consumers do not wait for a full stage": "",
+    },
+    ("wgmma_rs.cuh", "«ptx::wgmma_wait<0>();»"): {
+        "products are not waited for": "",
+    },
+    ("wgmma_rs.cuh", "«ptx::swizzled_descriptor(b + 2)»"): {
+        "a k16 step reads the x of the next": "ptx::swizzled_descriptor(b + 4)",
+    },
+    ("wgmma_ss.cuh", "            «ptx::wgmma_wait<0>();\n            ring.release(position);»"): {
+        "a stage is released before its products are waited for": "ring.release(position); ptx::wgmma_wait<0>();",
+    },
+    ("wgmma_ss.cuh", "«ptx::fence_proxy_async();»"): {
+        "decoded weights are not fenced": "",
+    },
+    ("epilogue.cuh", "row * 128 + «((p ^ (row & 7)) << 4)»"): {
+        "two pieces of a staged row are swapped": "((p ^ (row & 7) ^ 1) << 4)",
+    },
+    ("epilogue.cuh", "«sync();»\n            for (int row"): {
+        "a staged row is read before all of it is written": "",
+    },
+    ("epilogue.cuh", "«sync();»  // the next store"): {
+        "staged rows are written over before all are read": "",
+    },
+    ("epilogue.cuh", "if (arrived == others) «*counter = 0;»"): {
+        "a counter is not left zero": ";",
+    },
+    ("epilogue.cuh", "«2 * range + (starts_range ? 0 : 1)»"): {
+        "a partial sum is taken for another": "2 * range",
+    },
+    ("epilogue.cuh", "if («first + i < a.n») to[i]"): {
+        "outputs beyond n are written": "true",
+    },
+    ("mma.cuh", "«ptx::cp_async_wait<kConfig.stages - 2>();»"): {
+        "x is read before it has landed": "ptx::cp_async_wait<kConfig.stages - 1>();",
+    },
+    ("mma.cuh", "«__syncthreads();»  // this stage"): {
+        "x is written over while some still read it": "",
+    },
+}

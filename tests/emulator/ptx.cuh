@@ -1,0 +1,190 @@
+// kernel_templates/ptx.cuh with the meaning of each instruction in C++: the same names, to stand in its place.
+#pragma once
+
+#include "block.h"
+#include "builtins.h"
+#include "contract/arguments.h"
+#include "contract/layout.h"
+#include "mma.h"
+#include "tensor_map.h"
+
+namespace mxfp4::ptx {
+
+using emulator::Block;
+
+struct alignas(16) Word4 {
+    u32 x, y, z, w;
+};
+
+inline u32 shared_address(const void* pointer) { return Block::current().shared().address(pointer); }
+inline int lane_id() { return int(threadIdx.x) & 31; }
+inline int thread_id_anew() { return int(threadIdx.x); }
+inline int warp_id() { return int(threadIdx.x) >> 5; }
+
+// ---- mbarrier -------------------------------------------------------------------------------------------------------
+
+inline void mbarrier_init(u32 barrier, int arrivals) { Block::current().mbarrier_init(barrier, arrivals); }
+inline void fence_mbarrier_init() {}
+inline void mbarrier_arrive_expect_tx(u32 barrier, u32 bytes) {
+    Block::current().maybe_yield();
+    Block::current().mbarrier_arrive(barrier, bytes);
+    Block::current().maybe_yield();
+}
+inline void mbarrier_arrive(u32 barrier) { mbarrier_arrive_expect_tx(barrier, 0); }
+inline bool mbarrier_try_wait(u32 barrier, u32 parity) { return Block::current().mbarrier_wait_once(barrier, parity); }
+inline void mbarrier_wait(u32 barrier, u32 parity) {
+    while (!mbarrier_try_wait(barrier, parity)) {
+    }
+}
+
+// ---- Copies ---------------------------------------------------------------------------------------------------------
+
+inline void check_aligned(const void* pointer, u64 alignment) {
+    if (reinterpret_cast<u64>(pointer) % alignment != 0) throw emulator::Error("a global address is not aligned");
+}
+
+inline void bulk_copy(u32 to, const void* from, u32 bytes, u32 barrier, u64) {
+    check_aligned(from, 16);
+    if (bytes % 16 != 0) throw emulator::Error("a bulk copy of bytes that are no multiple of 16");
+    Block& block = Block::current();
+    block.bulk_copy([&block, to, from, bytes] { std::memcpy(block.shared().at_async(to, bytes, 16), from, bytes); }, barrier,
+                    bytes);
+    block.maybe_yield();
+}
+inline void tensor_copy(u32 to, const TensorMap& map, int c0, int c1, u32 barrier) {
+    if (to % 128 != 0) throw emulator::Error("a tensor copy to a shared address that is no multiple of 128");
+    Block& block = Block::current();
+    const emulator::Map matrix = emulator::decoded(map);
+    block.bulk_copy([&block, to, matrix, c0, c1] { copy_box(block.shared(), to, matrix, c0, c1); }, barrier,
+                    u32(matrix.box_rows) * 128);
+    block.maybe_yield();
+}
+inline u64 policy_evict_first() { return 0; }
+inline void cp_async16(u32 to, const void* from, int valid) {
+    check_aligned(from, 16);
+    Block::current().cp_async(to, from, valid);
+}
+inline void cp_async_arrive(u32 barrier) {
+    Block::current().cp_async_arrive(barrier);
+    Block::current().maybe_yield();
+}
+inline void cp_async_commit() { Block::current().cp_async_commit(); }
+inline void cp_async_wait_all() { Block::current().cp_async_wait(-1); }
+template <int kPending>
+void cp_async_wait() {
+    Block::current().cp_async_wait(kPending);
+}
+
+inline u16 load_u16(const void* p) { return *static_cast<const u16*>(p); }
+template <class T>
+T load_global(const void* p) {
+    check_aligned(p, sizeof(T));
+    return *static_cast<const T*>(p);
+}
+inline Word4 load_weights16(const void* p) { return load_global<Word4>(p); }
+inline u32 load_weights4(const void* p) { return load_global<u32>(p); }
+
+template <class T>
+T load_shared(u32 from) {
+    Block::current().maybe_yield();
+    T value;
+    std::memcpy(&value, Block::current().shared().at(from, sizeof(T), sizeof(T)), sizeof(T));
+    return value;
+}
+inline Word4 load_shared16(u32 from) { return load_shared<Word4>(from); }
+inline u32 load_shared4(u32 from) { return load_shared<u32>(from); }
+template <class T>
+void store_shared(u32 to, T value) {
+    Block& block = Block::current();
+    block.maybe_yield();
+    std::memcpy(block.shared().at(to, sizeof(T), sizeof(T)), &value, sizeof(T));
+    block.shared().wrote(block.thread(), to, sizeof(T));
+}
+inline void store_shared16(u32 to, Word4 v) { store_shared(to, v); }
+inline void store_shared4(u32 to, u32 v) { store_shared(to, v); }
+inline void store_shared2(u32 to, u16 v) { store_shared(to, v); }
+
+// ---- Fences, barriers, registers ------------------------------------------------------------------------------------
+
+inline void fence_proxy_async() { Block::current().shared().fence(Block::current().thread()); }
+inline void named_barrier_sync(int id, int threads) { Block::current().named_barrier(id, threads); }
+template <int kRegisters>
+void setmaxnreg_inc() {}
+template <int kRegisters>
+void setmaxnreg_dec() {}
+
+// ---- Tensor cores ---------------------------------------------------------------------------------------------------
+
+inline void wgmma_fence() {}
+inline void wgmma_commit() {
+    Block::current().meet("wgmma.commit_group", nullptr, [](Block& block, void* const*) { block.end_group(); });
+}
+template <int kPending>
+void wgmma_wait() {
+    Block::current().meet("wgmma.wait_group", nullptr, [](Block& block, void* const*) { block.wait_products(kPending); });
+}
+
+inline u32 descriptor_address(u32 shared_address) { return (shared_address & 0x3FFFF) >> 4; }
+inline u64 swizzled_descriptor(u32 descriptor_address) {
+    constexpr u64 kStrideAndSwizzle = u64(1024 >> 4) << 32 | u64(1) << 62 | u64(1) << 16;
+    return kStrideAndSwizzle | descriptor_address;
+}
+
+inline void mma_m16n8k16(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+    struct Lane {
+        float* d;
+        const u32* a;
+        u32 b0, b1;
+    } mine{d, a, b0, b1};
+    Block::current().meet("mma", &mine, [](Block&, void* const* lanes) {
+        float* d[32];
+        const u32* a[32];
+        u32 b[32][2];
+        for (int i = 0; i < 32; ++i) {
+            const Lane& lane = *static_cast<const Lane*>(lanes[i]);
+            d[i] = lane.d;
+            a[i] = lane.a;
+            b[i][0] = lane.b0;
+            b[i][1] = lane.b1;
+        }
+        emulator::multiply_m16n8k16(d, a, b);
+    });
+}
+
+// Row q of matrix i goes where lane 8 * i + q says; transposed, its column c is half q % 2 of register i of lane 4 * c + q / 2.
+template <int kMatrices>
+void stmatrix_trans(u32 to, const u32 (&registers)[kMatrices]) {
+    struct Lane {
+        u32 to;
+        const u32* registers;
+    } mine{to, registers};
+    Block::current().maybe_yield();
+    Block::current().meet("stmatrix", &mine, [](Block& block, void* const* lanes) {
+        for (int i = 0; i < kMatrices; ++i)
+            for (int q = 0; q < 8; ++q) {
+                u16 row[8];
+                for (int c = 0; c < 8; ++c)
+                    row[c] = u16(static_cast<const Lane*>(lanes[4 * c + q / 2])->registers[i] >> q % 2 * 16);
+                const u32 address = static_cast<const Lane*>(lanes[8 * i + q])->to;
+                std::memcpy(block.shared().at(address, 16, 16), row, 16);
+                block.shared().wrote(block.thread() / 32 * 32 + 8 * i + q, address, 16);
+            }
+    });
+}
+inline void stmatrix4_trans(u32 to, u32 a, u32 b, u32 c, u32 d) { stmatrix_trans<4>(to, {a, b, c, d}); }
+inline void stmatrix2_trans(u32 to, u32 a, u32 b) { stmatrix_trans<2>(to, {a, b}); }
+
+// ---- Arithmetic -----------------------------------------------------------------------------------------------------
+
+inline u32 multiply_bf16x2(u32 a, u32 b) { return emulator::multiply_bf16x2(a, b); }
+inline u32 pack_bf16x2(float lo, float hi) { return emulator::pack_bf16x2(lo, hi); }
+template <u32 kSelector>
+u32 permute_bytes(u32 a, u32 b) {
+    static_assert((kSelector & ~0x7777u) == 0, "no sign bits are replicated");
+    const u64 bytes = a | u64(b) << 32;
+    u32 d = 0;
+    for (u32 i = 0; i < 4; ++i) d |= u32(bytes >> 8 * (kSelector >> 4 * i & 7) & 0xFF) << 8 * i;
+    return d;
+}
+
+}  // namespace mxfp4::ptx

@@ -1,0 +1,69 @@
+#include "shared_memory.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include <fmt/format.h>
+
+namespace mxfp4 {
+
+// The kernels' dynamic_shared lies 16 bytes into this (tests/meson.build has the linker say so): they align it by hand.
+alignas(1024) u8 shared_window[256 << 10];
+
+}  // namespace mxfp4
+
+namespace mxfp4::emulator {
+namespace {
+
+constexpr u32 kFirstAddress = 1024;  // the hardware's own, of each block; also, no address is zero
+constexpr u32 kOffset = 16, kGuardBytes = 4096;
+
+}  // namespace
+
+SharedMemory::SharedMemory(i64 bytes) : bytes_(bytes), unfenced_(std::size_t(bytes / 2)), unfenced_of_(1024) {
+    if (kOffset + bytes + kGuardBytes > i64(sizeof(shared_window)))
+        throw Error(fmt::format("{} bytes of shared memory", bytes));
+    std::memset(shared_window, 0xFF, std::size_t(kOffset + bytes + kGuardBytes));
+}
+
+u32 SharedMemory::address(const void* pointer) const {
+    return kFirstAddress + u32(static_cast<const u8*>(pointer) - shared_window);
+}
+
+u8* SharedMemory::at(u32 address, u32 bytes, u32 alignment) const {
+    if (address < kFirstAddress + kOffset || address + bytes > kFirstAddress + kOffset + bytes_)
+        throw Error(fmt::format("{} bytes at {} of shared memory are outside the block's {}", bytes,
+                                i64(address) - kFirstAddress - kOffset, bytes_));
+    if (address % alignment != 0) throw Error(fmt::format("shared address {} is not a multiple of {}", address, alignment));
+    return shared_window + (address - kFirstAddress);
+}
+
+bool SharedMemory::overrun() const {
+    const u8* const end = shared_window + kOffset + bytes_;
+    return std::any_of(end, end + kGuardBytes, [](u8 byte) { return byte != 0xFF; });
+}
+
+void SharedMemory::wrote(int thread, u32 address, u32 bytes) {
+    for (u32 i = 0; i < bytes; i += 2) {
+        const u32 at = (address + i - kFirstAddress - kOffset) / 2;
+        unfenced_[at] = u16(1 + thread);
+        unfenced_of_[std::size_t(thread)].push_back(at);
+    }
+}
+
+void SharedMemory::fence(int thread) {
+    for (const u32 at : unfenced_of_[std::size_t(thread)])
+        if (unfenced_[at] == 1 + thread) unfenced_[at] = 0;
+    unfenced_of_[std::size_t(thread)].clear();
+}
+
+u8* SharedMemory::at_async(u32 address, u32 bytes, u32 alignment) const {
+    u8* const memory = this->at(address, bytes, alignment);
+    for (u32 i = 0; i < bytes; i += 2)
+        if (const u16 writer = unfenced_[(address + i - kFirstAddress - kOffset) / 2])
+            throw Error(fmt::format("WGMMA or a bulk copy meets shared address {}, which thread {} wrote without a "
+                                    "fence.proxy.async since", address + i, writer - 1));
+    return memory;
+}
+
+}  // namespace mxfp4::emulator

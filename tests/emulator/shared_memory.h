@@ -1,0 +1,41 @@
+// The shared memory of a thread block: 18-bit addresses, bounds, and which of its bytes the copy engine and WGMMA may see.
+#pragma once
+
+#include <stdexcept>
+#include <vector>
+
+#include "contract/layout.h"
+
+namespace mxfp4::emulator {
+
+// What a kernel did wrong.
+struct Error : std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+
+// The 128-byte XOR swizzle, which goes by address.
+constexpr u32 swizzled(u32 address) { return address ^ (address >> 3 & 0x70); }
+
+class SharedMemory {
+  public:
+    explicit SharedMemory(i64 bytes);  // all NaN
+
+    u32 address(const void* pointer) const;
+    // Throws where [address, address + bytes) is not all inside, or is not aligned.
+    u8* at(u32 address, u32 bytes, u32 alignment) const;
+    // The kernel also writes through plain pointers, which no check sees: something behind the end was written.
+    bool overrun() const;
+
+    // Ordinary writes reach the asynchronous proxy (WGMMA, bulk copies) after a fence.proxy.async of the thread that wrote.
+    void wrote(int thread, u32 address, u32 bytes);
+    void fence(int thread);
+    // As at(), for the asynchronous proxy: throws where an ordinary write is not fenced.
+    u8* at_async(u32 address, u32 bytes, u32 alignment) const;
+
+  private:
+    i64 bytes_;
+    std::vector<u16> unfenced_;                      // of each 2 bytes: 1 + the thread that wrote them, 0: fenced
+    std::vector<std::vector<u32>> unfenced_of_;      // of each thread: indices into unfenced_
+};
+
+}  // namespace mxfp4::emulator

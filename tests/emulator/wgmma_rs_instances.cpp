@@ -1,0 +1,35 @@
+#include "emulated/wgmma_rs.cuh"
+#include "instances.h"
+
+namespace mxfp4::emulator {
+namespace {
+
+template <KernelConfig kConfig, WeightsFormat kFormat>
+Instance rs() {
+    constexpr KernelConfig kWhole = with(kConfig, kFormat.layout);
+    return {kWhole, kFormat, run_wgmma_rs<kWhole, kFormat>};
+}
+
+constexpr KernelConfig kDecode = config(Variant::wgmma_rs, 8, 128, 128, 12, 8, 1);
+constexpr KernelConfig kTwoBlocks = config(Variant::wgmma_rs, 16, 64, 64, 8, 6, 0, 2);
+constexpr KernelConfig kThreeGroups = config(Variant::wgmma_rs, 16, 192, 192, 16, 4, 0);
+constexpr KernelConfig kTwoSlabs = config(Variant::wgmma_rs, 64, 256, 128, 12, 4, 2);
+constexpr KernelConfig kTwoStages = config(Variant::wgmma_rs, 32, 128, 320, 8, 2, 3);
+constexpr KernelConfig kTall = config(Variant::wgmma_rs, 128, 64, 64, 8, 3, 1);
+
+}  // namespace
+
+std::vector<Instance> wgmma_rs_instances() {
+    return {rs<kDecode, kNative>(),
+            rs<kDecode, with(kHopper, ScaleClass::rebased)>(),
+            rs<kTwoBlocks, with(kNative, ScaleClass::plain)>(),
+            rs<kTwoBlocks, kHopper>(),
+            rs<kThreeGroups, with(kNative, ScaleClass::rebased)>(),
+            rs<kTwoSlabs, with(kHopper, ScaleClass::plain)>(),
+            rs<kTwoSlabs, kNative>(),
+            rs<kTwoStages, kHopper1>(),
+            rs<kTwoStages, with(kNative, ScaleClass::rebased)>(),
+            rs<kTall, kNative>()};
+}
+
+}  // namespace mxfp4::emulator

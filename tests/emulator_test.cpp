@@ -1,0 +1,62 @@
+// The emulator itself: it finds nothing in the kernels as they are, and every fault that is put into them.
+#include "emulator/instances.h"
+#include "mutations.h"
+#include "support/kernel_checks.h"
+
+using namespace mxfp4;
+using namespace mxfp4::test;
+using emulator::EmulatedBackend;
+using emulator::Instance;
+
+namespace {
+
+// What is wrong with this run; empty: nothing.
+std::string verdict(DeviceRun& device, const RandomProblem& problem, const Kernel& kernel) {
+    try {
+        const PoisonedRows y = device.run(kernel);
+        if (!device.counters_left_zero()) return "a counter is not zero";
+        return judge(y, problem.want, problem.c.routing.offsets);
+    } catch (const emulator::Error& error) {
+        return error.what();
+    }
+}
+
+// The first thing that is found wrong with any of the kernels.
+std::string first_trouble(int problems) {
+    for (int i = 0; i < problems; ++i)
+        for (const Instance& instance : emulator::mutated_instances()) {
+            Random random{unsigned(i)};
+            EmulatedBackend backend;
+            backend.device_limits.sm_count = int(between(random, 1, 3));
+            const KernelPtr kernel = backend.load(instance);
+            const RandomProblem problem(random, instance.format, 2, between(random, 1, 200), 32 * between(random, 1, 20),
+                                        between(random, 1, 60), 6);
+            DeviceRun device(backend, problem.c, problem.shift, problem.shift);
+            for (const emulator::When timing : {emulator::When::random, emulator::When::early, emulator::When::late}) {
+                backend.timing = timing;
+                backend.seed = random();
+                if (const std::string trouble = verdict(device, problem, *kernel); !trouble.empty())
+                    return fmt::format("{}, problem {}: {}", to_text(instance.config), i, trouble);
+            }
+        }
+    return "";
+}
+
+}  // namespace
+
+TEST_CASE("the kernels as they are pass") {
+    mutation = 0;
+    CHECK(first_trouble(8) == "");
+}
+
+TEST_CASE("every fault is noticed") {
+    for (const Mutation& fault : kMutations) {
+        INFO(fault.what << ": into " << fault.file);
+        CHECK(fault.found);  // else tests/emulator/mutations.py looks for text that is not there any more
+        mutation = int(&fault - kMutations) + 1;
+        const std::string trouble = first_trouble(16);
+        fmt::print("{}: {}\n", fault.what, trouble);
+        CHECK(trouble != "");
+    }
+    mutation = 0;
+}
