@@ -61,6 +61,16 @@ inline unsigned __ballot_sync(unsigned, bool vote) {
     });
     return mine.result;
 }
+inline unsigned __float_as_uint(float v) {
+    unsigned bits;
+    std::memcpy(&bits, &v, 4);
+    return bits;
+}
+inline float __uint_as_float(unsigned bits) {
+    float v;
+    std::memcpy(&v, &bits, 4);
+    return v;
+}
 inline int __ffs(int v) { return __builtin_ffs(v); }
 inline unsigned __funnelshift_l(unsigned low, unsigned high, unsigned by) {
     return by % 32 == 0 ? high : high << by % 32 | low >> (32 - by % 32);

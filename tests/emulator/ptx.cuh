@@ -18,6 +18,11 @@ struct alignas(16) Word4 {
 
 inline u32 shared_address(const void* pointer) { return Block::current().shared().address(pointer); }
 inline int lane_id() { return int(threadIdx.x) & 31; }
+inline u32 uniform(u32 value) {
+    const u32 of_lane_0 = __shfl_sync(~0u, value, 0);
+    if (of_lane_0 != value) throw emulator::Error("a value that should be uniform differs between lanes");
+    return of_lane_0;
+}
 inline int thread_id_anew() { return int(threadIdx.x); }
 inline int warp_id() { return int(threadIdx.x) >> 5; }
 
@@ -31,6 +36,9 @@ inline void mbarrier_arrive_expect_tx(u32 barrier, u32 bytes) {
     Block::current().maybe_yield();
 }
 inline void mbarrier_arrive(u32 barrier) { mbarrier_arrive_expect_tx(barrier, 0); }
+inline void mbarrier_arrive_if(bool condition, u32 barrier) {
+    if (condition) mbarrier_arrive(barrier);
+}
 inline bool mbarrier_try_wait(u32 barrier, u32 parity) { return Block::current().mbarrier_wait_once(barrier, parity); }
 inline void mbarrier_wait(u32 barrier, u32 parity) {
     while (!mbarrier_try_wait(barrier, parity)) {
@@ -103,6 +111,12 @@ void store_shared(u32 to, T value) {
 inline void store_shared16(u32 to, Word4 v) { store_shared(to, v); }
 inline void store_shared4(u32 to, u32 v) { store_shared(to, v); }
 inline void store_shared2(u32 to, u16 v) { store_shared(to, v); }
+
+inline void prefetch_tensor_map(const TensorMap&) {}
+
+// Grids run one after the other.
+inline void wait_for_grids_before() {}
+inline void let_next_grid_start() {}
 
 // ---- Fences, barriers, registers ------------------------------------------------------------------------------------
 
@@ -178,6 +192,8 @@ inline void stmatrix2_trans(u32 to, u32 a, u32 b) { stmatrix_trans<2>(to, {a, b}
 
 inline u32 multiply_bf16x2(u32 a, u32 b) { return emulator::multiply_bf16x2(a, b); }
 inline u32 pack_bf16x2(float lo, float hi) { return emulator::pack_bf16x2(lo, hi); }
+inline u32 low_half_twice(u32 pair) { return (pair & 0xFFFF) * 0x10001u; }
+inline u32 high_half_twice(u32 pair) { return (pair >> 16) * 0x10001u; }
 template <u32 kSelector>
 u32 permute_bytes(u32 a, u32 b) {
     static_assert((kSelector & ~0x7777u) == 0, "no sign bits are replicated");
