@@ -35,7 +35,7 @@ struct Shared {
     alignas(1024) u8 x[kConfig.stages][kChunks][kXChunkBytes];            // bf16 [rows, 64]
     alignas(1024) u8 w[kConfig.stages][kSlabs][kChunks][kSlabChunkBytes];  // packed values, or bf16 [64, 64]
     u8 store[kWarpgroups][kStoreTileBytes];                               // bf16 [2][32 rows, 64 outputs]
-    u8 scales[kDecoded ? 1 : kConfig.stages][kSlabs][kChunks][kDecoded ? 1 : kNativeScaleTileBytes];
+    alignas(128) u8 scales[kDecoded ? 1 : kConfig.stages][kSlabs][kChunks][kDecoded ? 1 : kNativeScaleTileBytes];
     alignas(8) u64 full[kConfig.stages];
     u64 empty[kConfig.stages];
     Work work[kConfig.stages];    // of the item whose first stage this is

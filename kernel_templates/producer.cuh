@@ -10,7 +10,7 @@
 namespace mxfp4 {
 
 // Weights brings the weights of a stage, chunks [chunk, chunk + chunks) of 64 k:
-//   kThreadsCopy            all producer threads take part (cp.async or decoded stores)
+//   kThreadsCopy            all producer threads take part (decoded stores)
 //   bytes(work, chunks)     what its bulk copies will add to the stage's barrier
 //   issue(...)              one thread: its bulk copies
 //   copy(...), arrive(...)  all threads: copies and stores, and each thread's arrival on the barrier
@@ -37,7 +37,6 @@ class Producer {
         work.rows = 0;
         work.chunk_end = work.chunk_begin;
         load(work);
-        ptx::cp_async_wait_all();  // none may be in flight when the block ends
     }
 
   private:

@@ -78,6 +78,21 @@ __device__ inline void tensor_copy(u32 to, const TensorMap& map, int c0, int c1,
         "l"(&map), "r"(c0), "r"(c1), "r"(barrier)
         : "memory");
 }
+// The same of a 4-D and a 5-D map, with a cache policy. at: the box's first element, innermost dimension first.
+__device__ inline void tensor_copy(u32 to, const TensorMap& map, const int (&at)[4], u32 barrier, u64 cache_policy) {
+    asm volatile(
+        "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1, {%2, %3, %4, %5}], "
+        "[%6], %7;" ::"r"(to),
+        "l"(&map), "r"(at[0]), "r"(at[1]), "r"(at[2]), "r"(at[3]), "r"(barrier), "l"(cache_policy)
+        : "memory");
+}
+__device__ inline void tensor_copy(u32 to, const TensorMap& map, const int (&at)[5], u32 barrier, u64 cache_policy) {
+    asm volatile(
+        "cp.async.bulk.tensor.5d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1, {%2, %3, %4, %5, %6}], "
+        "[%7], %8;" ::"r"(to),
+        "l"(&map), "r"(at[0]), "r"(at[1]), "r"(at[2]), "r"(at[3]), "r"(at[4]), "r"(barrier), "l"(cache_policy)
+        : "memory");
+}
 __device__ inline u64 policy_evict_first() {
     u64 policy;
     asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
@@ -87,13 +102,7 @@ __device__ inline u64 policy_evict_first() {
 __device__ inline void cp_async16(u32 to, const void* from, int valid) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(valid) : "memory");
 }
-// Arrives on the barrier (one of its expected arrivals) when all cp.async of this thread so far have landed.
-__device__ inline void cp_async_arrive(u32 barrier) {
-    asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(barrier) : "memory");
-}
 __device__ inline void cp_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-// Every cp.async of this thread, in a committed group or not (wait_group sees committed groups alone).
-__device__ inline void cp_async_wait_all() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 template <int kPending>
 __device__ inline void cp_async_wait() {
     asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");

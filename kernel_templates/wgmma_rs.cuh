@@ -13,14 +13,26 @@
 
 namespace mxfp4 {
 
-// native: the copy engine brings packed weights to shared memory as they are stored. A slab's values of a stage are one
-// contiguous run, its scales another.
-template <KernelConfig kConfig, WeightsFormat kFormat>
-struct NativeWeights {
+// Packed weights come by the copy engine alone. The threads have nothing to do but where x is not aligned, to announce what they
+// have stored of it.
+template <KernelConfig kConfig>
+struct CopiedWeights {
     static constexpr bool kThreadsCopy = false;
 
     const MatmulArguments& arguments;
     Ring<kConfig> ring;
+
+    __device__ void copy(const Work&, int, int, int) const {}
+    __device__ void arrive(int stage) const {
+        ptx::fence_proxy_async();
+        ptx::mbarrier_arrive(ring.full(stage));
+    }
+};
+
+// native: a slab's values of a stage are one contiguous run, its scales another.
+template <KernelConfig kConfig, WeightsFormat kFormat>
+struct NativeWeights : CopiedWeights<kConfig> {
+    using CopiedWeights<kConfig>::arguments, CopiedWeights<kConfig>::ring;
 
     __device__ u32 bytes(const Work& work, int chunks) const {
         return slabs_of<kConfig>(work, arguments.n) * chunks * (kNativeValueTileBytes + kNativeScaleTileBytes);
@@ -44,49 +56,36 @@ struct NativeWeights {
             scales += arguments.scales_row_bytes;
         }
     }
-    __device__ void copy(const Work&, int, int, int) const {}
-    __device__ void arrive(int stage) const {
-        ptx::fence_proxy_async();
-        ptx::mbarrier_arrive(ring.full(stage));
-    }
 };
 
-// hopper: a tile of 64 rows and 64 k is 16 stored rows of 128 bytes; one behind the other they are in native's order. The
-// producer threads bring them by cp.async.
+// hopper: boxes of stored rows, which in shared memory are in native's order. A box is as deep as a stage, also where fewer chunks
+// are left: beyond K it is zero, and what else it brings is not looked at.
 template <KernelConfig kConfig, WeightsFormat kFormat>
-struct HopperWeights {
-    static constexpr bool kThreadsCopy = true;
+struct HopperWeights : CopiedWeights<kConfig> {
+    using CopiedWeights<kConfig>::arguments, CopiedWeights<kConfig>::ring;
 
-    const MatmulArguments& arguments;
-    Ring<kConfig> ring;
-
-    __device__ u32 bytes(const Work&, int) const { return 0; }
-    __device__ void issue(const Work&, int, int, int) const {}
-    __device__ void copy(const Work& work, int chunk, int chunks, int stage) const {
-        const int thread = int(threadIdx.x), slabs = slabs_of<kConfig>(work, arguments.n), slab0 = work.n / kSlabRows;
-        const u8* values = arguments.values + work.expert * arguments.values_expert_bytes +
-                           (i64(slab0) * 16 + (thread >> 3)) * arguments.values_row_bytes + i64(chunk) * 128 + (thread & 7) * 16;
-        for (int s = 0; s < slabs; ++s)
-            for (int c = 0; c < chunks; ++c)
-                ptx::cp_async16(ptx::shared_address(ring.shared.w[stage][s][c]) + thread * 16,
-                                values + s * 16 * arguments.values_row_bytes + c * 128, 16);
-        // 8 pieces of 16 bytes are the scales of a tile: a thread for each.
-        const u8* scales = arguments.scales + work.expert * arguments.scales_expert_bytes;
-        for (int i = thread; i < slabs * chunks * 8; i += kProducerWarps * 32) {
-            const int piece = i & 7, c = (i >> 3) % chunks, s = (i >> 3) / chunks, row_group = (slab0 + s) * 4 + (piece >> 1);
-            if (!has_scales<kFormat>(row_group, arguments.n)) continue;
-            const i64 at = hopper_scale_offset<kFormat>(row_group, chunk + c, arguments.scales_row_bytes);
-            ptx::cp_async16(ptx::shared_address(ring.shared.scales[stage][s][c]) + piece * 16, scales + at + (piece & 1) * 16, 16);
-        }
+    __device__ u32 bytes(const Work& work, int chunks) const {
+        constexpr int kBoxBytes = Shared<kConfig>::kChunks * (kNativeValueTileBytes + kNativeScaleTileBytes);
+        return chunks > 0 ? slabs_of<kConfig>(work, arguments.n) * kBoxBytes : 0;
     }
-    __device__ void arrive(int stage) const {
-        if (arguments.x_aligned) {
-            ptx::cp_async_arrive(ring.full(stage));
-            return;
+    __device__ void issue(const Work& work, int chunk, int chunks, int stage) const {
+        if (chunks <= 0) return;
+        constexpr int w = kFormat.scale_warps;
+        const u32 full = ring.full(stage);
+        const u64 policy = ptx::policy_evict_first();
+        const int slab0 = work.n / kSlabRows, slabs = slabs_of<kConfig>(work, arguments.n);
+#pragma unroll 1
+        for (int s = 0; s < slabs; ++s) {
+            const int row_group = (slab0 + s) * 4, row = row_group / (2 * w) * w + row_group % w, half = row_group / w & 1;
+            ptx::tensor_copy(ptx::shared_address(ring.shared.w[stage][s]), arguments.values_map, {0, (slab0 + s) * 16, chunk, work.expert},
+                             full, policy);
+            if constexpr (w == 1)
+                ptx::tensor_copy(ptx::shared_address(ring.shared.scales[stage][s]), arguments.scales_map,
+                                 {0, half, row, chunk, work.expert}, full, policy);
+            else
+                ptx::tensor_copy(ptx::shared_address(ring.shared.scales[stage][s]), arguments.scales_map,
+                                 {0, row, half, chunk, work.expert}, full, policy);
         }
-        ptx::cp_async_wait_all();  // x was stored by this thread: a plain arrival, which releases the stores
-        ptx::fence_proxy_async();
-        ptx::mbarrier_arrive(ring.full(stage));
     }
 };
 
@@ -119,7 +118,7 @@ struct WgmmaRs {
     Ring<kConfig> ring;
 
     __device__ static bool threads_arrive(const MatmulArguments& a) { return Producer<kConfig, Weights>::threads_arrive(a); }
-    __device__ void produce() const { Producer<kConfig, Weights>(arguments, ring, {arguments, ring}).run(); }
+    __device__ void produce() const { Producer<kConfig, Weights>(arguments, ring, {{arguments, ring}}).run(); }
 
     __device__ void consume(int warpgroup) const {
         mxfp4::consume<kConfig>(arguments, shared, warpgroup, [&]<int kN>(const Work& work, auto& position, auto& d) {

@@ -11,7 +11,8 @@ struct alignas(128) TensorMap {
 };
 
 struct MatmulArguments {
-    TensorMap x_map;             // x in boxes of x_box_rows(config) x 64, swizzled; made at launch, where x_aligned and wgmma
+    // Made at launch (contract/tensors.h): of x where it is aligned and the kernel a wgmma one, of hopper weights for wgmma_rs.
+    TensorMap x_map, values_map, scales_map;
     const void* x;               // [rows, k] bf16, rows x_stride elements apart
     void* y;                     // [rows, n] bf16, rows y_stride elements apart
     const u8* values;            // [experts, ...] as stored_shape() says

@@ -1,6 +1,9 @@
 // kernel_templates/ptx.cuh with the meaning of each instruction in C++: the same names, to stand in its place.
 #pragma once
 
+#include <algorithm>
+#include <array>
+
 #include "block.h"
 #include "builtins.h"
 #include "contract/arguments.h"
@@ -59,25 +62,31 @@ inline void bulk_copy(u32 to, const void* from, u32 bytes, u32 barrier, u64) {
                     bytes);
     block.maybe_yield();
 }
-inline void tensor_copy(u32 to, const TensorMap& map, int c0, int c1, u32 barrier) {
+template <int kRank>
+void tensor_copy(u32 to, const TensorMap& map, const int (&at)[kRank], u32 barrier, u64 = 0) {
     if (to % 128 != 0) throw emulator::Error("a tensor copy to a shared address that is no multiple of 128");
     Block& block = Block::current();
-    const emulator::Map matrix = emulator::decoded(map);
-    block.bulk_copy([&block, to, matrix, c0, c1] { copy_box(block.shared(), to, matrix, c0, c1); }, barrier,
-                    u32(matrix.box_rows) * 128);
+    const emulator::Map tensor = emulator::decoded(map);
+    if (tensor.rank != kRank) throw emulator::Error("a tensor copy from a map of another rank");
+    std::array<int, 5> first{};
+    std::copy(at, at + kRank, first.begin());
+    block.bulk_copy(
+        [&block, to, tensor, first] {
+            const int(&from)[5] = *reinterpret_cast<const int(*)[5]>(first.data());
+            copy_box(block.shared(), to, tensor, from);
+        },
+        barrier, tensor.box_bytes());
     block.maybe_yield();
+}
+inline void tensor_copy(u32 to, const TensorMap& map, int c0, int c1, u32 barrier) {
+    tensor_copy(to, map, {c0, c1}, barrier);
 }
 inline u64 policy_evict_first() { return 0; }
 inline void cp_async16(u32 to, const void* from, int valid) {
     check_aligned(from, 16);
     Block::current().cp_async(to, from, valid);
 }
-inline void cp_async_arrive(u32 barrier) {
-    Block::current().cp_async_arrive(barrier);
-    Block::current().maybe_yield();
-}
 inline void cp_async_commit() { Block::current().cp_async_commit(); }
-inline void cp_async_wait_all() { Block::current().cp_async_wait(-1); }
 template <int kPending>
 void cp_async_wait() {
     Block::current().cp_async_wait(kPending);

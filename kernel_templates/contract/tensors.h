@@ -1,0 +1,61 @@
+// The tensors that the copy engine reads, as its maps describe them: by cuTensorMapEncodeTiled, or by the emulator's.
+#pragma once
+
+#include "contract/arguments.h"
+#include "contract/config.h"
+#include "contract/layout.h"
+
+namespace mxfp4 {
+
+// Innermost dimension first. A box is what one copy brings; in shared memory its elements lie densely, in the same order.
+struct CopiedTensor {
+    const void* base;
+    int element_bytes;
+    bool swizzled;     // rows of 128 bytes under the 128-byte XOR swizzle
+    int rank;
+    i64 sizes[5];      // elements
+    i64 strides[5];    // bytes
+    int box[5];        // elements
+};
+
+// x in boxes of x_box_rows x 64 k.
+constexpr CopiedTensor x_tensor(const KernelConfig& c, const MatmulArguments& a) {
+    return {a.x, 2, true, 2, {a.k, a.rows}, {2, a.x_stride * 2}, {kChunkK, x_box_rows(c)}};
+}
+
+// hopper values of one slab and all chunks of a stage: 16 stored rows of 128 bytes for each chunk, one behind the other in
+// native's order.
+constexpr CopiedTensor hopper_values_tensor(const KernelConfig& c, const MatmulArguments& a) {
+    return {a.values,
+            1,
+            false,
+            4,
+            {128, a.values_expert_bytes / a.values_row_bytes, ceil_div(a.k, kChunkK), a.experts},
+            {1, a.values_row_bytes, 128, a.values_expert_bytes},
+            {128, 16, c.block_k / kChunkK, 1}};
+}
+
+// hopper scales of one slab and all chunks of a stage. The 32 bytes of 16 rows of W and 64 k are one half of a stored row's 64; a
+// slab's four are spread over min(4, w) stored rows and the halves, w = scale_warps (layout.h: hopper scale swizzle). With one warp
+// the halves come first.
+constexpr CopiedTensor hopper_scales_tensor(const KernelConfig& c, const WeightsFormat& f, const MatmulArguments& a) {
+    const i64 rows = a.scales_expert_bytes / a.scales_row_bytes, chunks = ceil_div(a.k, kChunkK);
+    const int chunks_of_box = c.block_k / kChunkK, rows_of_box = f.scale_warps < 4 ? 2 : 4;
+    if (f.scale_warps == 1)
+        return {a.scales, 1, false, 5, {32, 2, rows, chunks, a.experts}, {1, 32, a.scales_row_bytes, 64, a.scales_expert_bytes},
+                {32, 2, 2, chunks_of_box, 1}};
+    return {a.scales, 1, false, 5, {32, rows, 2, chunks, a.experts}, {1, a.scales_row_bytes, 32, 64, a.scales_expert_bytes},
+            {32, rows_of_box, 4 / rows_of_box, chunks_of_box, 1}};
+}
+
+// Makes the maps that a launch needs: encode(map, tensor) each.
+template <class Encode>
+constexpr void make_maps(const KernelConfig& c, const WeightsFormat& f, MatmulArguments& a, Encode&& encode) {
+    if (is_wgmma(c.variant) && a.x_aligned) encode(a.x_map, x_tensor(c, a));
+    if (c.variant == Variant::wgmma_rs && c.layout == Layout::hopper) {
+        encode(a.values_map, hopper_values_tensor(c, a));
+        encode(a.scales_map, hopper_scales_tensor(c, f, a));
+    }
+}
+
+}  // namespace mxfp4
