@@ -5,7 +5,7 @@
 namespace mxfp4::emulator {
 namespace {
 
-constexpr u64 kMark = 0x656D756C61746564;
+constexpr u64 kMark = 0x656D756C61746564;  // no map holds it by chance
 
 }  // namespace
 
