@@ -11,7 +11,7 @@ namespace mxfp4::emulator {
 
 class Fibers {
   public:
-    // body(i) is what fiber i does, each time anew that it has come to its end. It must not throw.
+    // body(i) is what fiber i does; once it has ended, the next resume() starts it anew. It must not throw.
     Fibers(int count, std::function<void(int)> body);
     ~Fibers();
     Fibers(const Fibers&) = delete;

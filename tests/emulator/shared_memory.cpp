@@ -7,7 +7,8 @@
 
 namespace mxfp4 {
 
-// The kernels' dynamic_shared lies 16 bytes into this (tests/meson.build has the linker say so): they align it by hand.
+// The kernels' dynamic_shared lies 16 bytes into this (meson.build has the linker say so): they align it by hand. There is one
+// such window, so that one thread block runs at a time.
 alignas(1024) u8 shared_window[256 << 10];
 
 }  // namespace mxfp4

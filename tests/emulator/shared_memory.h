@@ -34,8 +34,8 @@ class SharedMemory {
 
   private:
     i64 bytes_;
-    std::vector<u16> unfenced_;                      // of each 2 bytes: 1 + the thread that wrote them, 0: fenced
-    std::vector<std::vector<u32>> unfenced_of_;      // of each thread: indices into unfenced_
+    std::vector<u16> unfenced_;                  // of each 2 bytes: 1 + the thread that wrote them, 0: fenced
+    std::vector<std::vector<u32>> unfenced_of_;  // of each thread: indices into unfenced_
 };
 
 }  // namespace mxfp4::emulator

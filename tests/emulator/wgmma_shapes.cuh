@@ -1,6 +1,8 @@
 // kernel_templates/wgmma_shapes.cuh for the emulator: any n at once.
 #pragma once
 
+#include <cstring>
+
 #include "block.h"
 #include "contract/layout.h"
 
