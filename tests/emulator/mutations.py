@@ -29,11 +29,20 @@ MUTATIONS = {
     ("scheduler.cuh", "work.first_range = «range_of(tile_begin)»;"): {
         "a tile's first range is taken for the next": "range_of(tile_begin) + 1",
     },
-    ("wgmma_rs.cuh", "«ptx::mbarrier_wait(ring.full(position.stage), position.parity);»"): {
+    ("wgmma_rs.cuh", "«ptx::mbarrier_wait(ring.full(position.stage), position.parity);»\n            const u32 x ="): {
         "consumers do not wait for a full stage": "",
     },
-    ("wgmma_rs.cuh", "«ptx::wgmma_wait<0>();»"): {
+    ("wgmma_rs.cuh", "«ptx::wgmma_wait<0>();»\n            ring.release_before"): {
         "products are not waited for": "",
+    },
+    ("wgmma_rs.cuh", "«ptx::wgmma_wait<1>();»"): {
+        "a stage is released while its products are in flight": "ptx::wgmma_wait<2>();",
+    },
+    ("wgmma_rs.cuh", "ring.release_before(position, «chunk > first»);\n                    multiply_half"): {
+        "a stage is released before there was one": "true",
+    },
+    ("wgmma_rs.cuh", "if (kParts > 1 && «chunk - part < work.chunk_end»)"): {
+        "a part does not release a stage that had nothing for it": "false",
     },
     ("wgmma_rs.cuh", "«ptx::swizzled_descriptor(b + 2)»"): {
         "a k16 step reads the x of the next": "ptx::swizzled_descriptor(b + 4)",
@@ -46,6 +55,12 @@ MUTATIONS = {
     },
     ("epilogue.cuh", "row * 128 + «((p ^ (row & 7)) << 4)»"): {
         "two pieces of a staged row are swapped": "((p ^ (row & 7) ^ 1) << 4)",
+    },
+    ("epilogue.cuh", "«sync_parts();»\n        if (part == 0)"): {
+        "parts of k are added before all are there": "",
+    },
+    ("epilogue.cuh", "«sync_parts();»  // the staging"): {
+        "parts of k are written over before they are added": "",
     },
     ("epilogue.cuh", "«sync();»\n            for (int row"): {
         "a staged row is read before all of it is written": "",
