@@ -132,6 +132,7 @@ class CudaBackend : public Backend {
 
     void synchronize(Stream stream) override {
         const CurrentContext current(context_->get());
+        const RelaxedCapture relaxed;  // another thread's capture, of another stream, goes on
         check(driver().stream_synchronize(stream), "wait for a stream");
     }
 
