@@ -17,34 +17,14 @@
 #include "cache/cache.h"
 #include "cache/sqlite.h"
 #include "support/temporary_folder.h"
+#include "support/winners.h"
 
 using namespace mxfp4;
+using namespace mxfp4::test;
 using Path = std::filesystem::path;
 using Mode = Cache::Mode;
 
 namespace {
-
-Winner sample(std::int64_t rows, const std::string& config = "wgmma_rs/native bm64 bn256 bk128 w12 s4 k2") {
-    Winner winner;
-    winner.key = {.device = "NVIDIA H100 80GB HBM3",
-                  .sm_count = 132,
-                  .memory_gib = 80,
-                  .compiler = "nvrtc 13.0.88",
-                  .kernel_hash = "abc",
-                  .experts = 32,
-                  .n = 5760,
-                  .k = 2880,
-                  .groups = 32,
-                  .rows = rows};
-    winner.config = config;
-    winner.us = 12.5 + 1.0 / 3;
-    winner.us_p10 = 12.25;
-    winner.us_p90 = 13.75;
-    winner.us_default = 14.1;
-    winner.tuned_at = "2026-01-31T12:00:00Z";
-    winner.image = std::string(64, 'a');
-    return winner;
-}
 
 bool same(const Winner& a, const Winner& b) {
     return a.key == b.key && a.config == b.config && a.us == b.us && a.us_p10 == b.us_p10 && a.us_p90 == b.us_p90 &&
@@ -95,20 +75,21 @@ bool in_child(bool drop_rights, const std::function<bool()>& f) {
 TEST_CASE("winners come back as they were put") {
     const TemporaryFolder folder;
     const Path path = folder / "deep/er/tuned.sqlite";
-    Winner blocked = sample(16);
+    Winner blocked = tuned(16);
     blocked.status = WinnerStatus::blocked;
     blocked.us = std::numeric_limits<double>::denorm_min();
+    blocked.us_default = 12.5 + 1.0 / 3;
     {
         Cache cache = Cache::open(path, Mode::read_write);
         CHECK(cache.all().empty());
-        cache.put(sample(64));
+        cache.put(tuned(64));
         cache.put(blocked);
     }
     for (const Mode mode : {Mode::read_only, Mode::read_write}) {
         const Cache cache = Cache::open(path, mode);
         REQUIRE(cache.all().size() == 2);
         CHECK(same(cache.all()[0], blocked));
-        CHECK(same(cache.all()[1], sample(64)));
+        CHECK(same(cache.all()[1], tuned(64)));
         CHECK(cache.damaged().empty());
         CHECK(cache.integrity_problems().empty());
     }
@@ -117,8 +98,9 @@ TEST_CASE("winners come back as they were put") {
 TEST_CASE("put replaces the same key and keeps others") {
     const TemporaryFolder folder;
     Cache cache = Cache::open(folder / "a.sqlite", Mode::read_write);
-    cache.put({sample(1), sample(2)});
-    Winner faster = sample(2, "mma/native bm16 bn64 bk64 w4 s2 k1");
+    cache.put({tuned(1), tuned(2)});
+    Winner faster = tuned(2);
+    faster.config = kSmallConfig;
     faster.us = 3;
     cache.put(faster);
     REQUIRE(cache.all().size() == 2);
@@ -126,19 +108,19 @@ TEST_CASE("put replaces the same key and keeps others") {
     cache.remove(faster.key.text());
     cache.remove("no such key");
     REQUIRE(cache.all().size() == 1);
-    CHECK(same(cache.all()[0], sample(1)));
+    CHECK(same(cache.all()[0], tuned(1)));
 }
 
 TEST_CASE("what a person blocked stays blocked until unblocked") {
     const TemporaryFolder folder;
     Cache cache = Cache::open(folder / "a.sqlite", Mode::read_write);
-    const std::string key = sample(1).key.text();
-    cache.put(sample(1));
+    const std::string key = tuned(1).key.text();
+    cache.put(tuned(1));
     cache.set_status(key, WinnerStatus::blocked);
-    cache.put(sample(1));
+    cache.put(tuned(1));
     CHECK(cache.all()[0].status == WinnerStatus::blocked);
     cache.set_status(key, WinnerStatus::ok);
-    CHECK(same(cache.all()[0], sample(1)));
+    CHECK(same(cache.all()[0], tuned(1)));
     cache.set_status("no such key", WinnerStatus::blocked);
     CHECK(cache.all().size() == 1);
 }
@@ -146,12 +128,12 @@ TEST_CASE("what a person blocked stays blocked until unblocked") {
 TEST_CASE("winners that are none are refused, and nothing of their batch is kept") {
     const TemporaryFolder folder;
     Cache cache = Cache::open(folder / "a.sqlite", Mode::read_write);
-    Winner bad_time = sample(2), bad_config = sample(3, "wgmma_rs/native q7");
+    Winner bad_time = tuned(2), bad_config = tuned(3, "wgmma_rs/native q7");
     bad_time.us_p90 = std::numeric_limits<double>::quiet_NaN();
-    CHECK_THROWS_AS(cache.put({sample(1), bad_time}), Error);
-    CHECK_THROWS_AS(cache.put({sample(1), bad_config}), Error);
+    CHECK_THROWS_AS(cache.put({tuned(1), bad_time}), Error);
+    CHECK_THROWS_AS(cache.put({tuned(1), bad_config}), Error);
     CHECK(cache.all().empty());
-    Winner undated = sample(4);
+    Winner undated = tuned(4);
     undated.tuned_at.clear();
     cache.put(undated);
     CHECK(cache.all()[0].tuned_at.size() == std::string("2026-01-31T12:00:00Z").size());
@@ -164,7 +146,7 @@ TEST_CASE("a missing or an empty file is an empty cache to readers") {
     write_bytes(folder / "empty.sqlite", "");
     CHECK(Cache::open(folder / "empty.sqlite", Mode::read_only).all().empty());
     Cache cache = Cache::open(folder / "none.sqlite", Mode::read_only);
-    CHECK(contains(error_of([&] { cache.put(sample(1)); }), "reading only"));
+    CHECK(contains(error_of([&] { cache.put(tuned(1)); }), "reading only"));
 }
 
 TEST_CASE("files that are no tuning database are named, and left as they are") {
@@ -172,7 +154,7 @@ TEST_CASE("files that are no tuning database are named, and left as they are") {
     const Path text = folder / "text.sqlite", other = folder / "other.sqlite", newer = folder / "newer.sqlite";
     write_bytes(text, std::string(5000, 'x'));
     sqlite::Database(other, sqlite::Database::Mode::read_write).execute("CREATE TABLE t (a)");
-    Cache::open(newer, Mode::read_write).put(sample(1));
+    Cache::open(newer, Mode::read_write).put(tuned(1));
     sqlite::Database(newer, sqlite::Database::Mode::read_write).execute("PRAGMA user_version = 2");
     const std::map<Path, std::string> expected = {
         {text, "not a database"}, {other, "another program"}, {newer, "newer mxfp4"}, {folder.path(), "is a folder"}};
@@ -194,7 +176,7 @@ TEST_CASE("a truncated database is an error that names it") {
     const Path whole = folder / "whole.sqlite", cut = folder / "cut.sqlite";
     {
         Cache cache = Cache::open(whole, Mode::read_write);
-        for (int rows = 0; rows < 30; ++rows) cache.put(sample(rows));
+        for (int rows = 0; rows < 30; ++rows) cache.put(tuned(rows));
     }
     const std::string bytes = read_bytes(whole);
     REQUIRE(bytes.size() > 8 * 4096);
@@ -214,8 +196,8 @@ TEST_CASE("no flipped bit is ever served") {
     {
         Cache cache = Cache::open(whole, Mode::read_write);
         for (int rows = 0; rows < 20; ++rows) {
-            cache.put(sample(rows));
-            truth[sample(rows).key.text()] = sample(rows);
+            cache.put(tuned(rows));
+            truth[tuned(rows).key.text()] = tuned(rows);
         }
     }
     const std::string bytes = read_bytes(whole);
@@ -247,18 +229,18 @@ TEST_CASE("no flipped bit is ever served") {
 TEST_CASE("damaged rows are named, and can be removed without the others") {
     const TemporaryFolder folder;
     const Path path = folder / "a.sqlite";
-    Cache::open(path, Mode::read_write).put({sample(1), sample(2), sample(3)});
+    Cache::open(path, Mode::read_write).put({tuned(1), tuned(2), tuned(3)});
     sqlite::Database(path, sqlite::Database::Mode::read_write)
         .execute("UPDATE winners SET us = us / 2 WHERE json_extract(fields, '$.rows') = '2'");
     Cache cache = Cache::open(path, Mode::read_write);
     CHECK(cache.all().size() == 2);
-    CHECK(cache.damaged() == std::vector<std::string>{sample(2).key.text()});
+    CHECK(cache.damaged() == std::vector<std::string>{tuned(2).key.text()});
     CHECK(cache.integrity_problems().empty());  // SQLite sees nothing wrong
     cache.remove_damaged();
     CHECK(cache.damaged().empty());
     REQUIRE(cache.all().size() == 2);
-    CHECK(same(cache.all()[0], sample(1)));
-    CHECK(same(cache.all()[1], sample(3)));
+    CHECK(same(cache.all()[0], tuned(1)));
+    CHECK(same(cache.all()[1], tuned(3)));
 }
 
 TEST_CASE("eight processes that create and fill one database lose nothing") {
@@ -271,9 +253,9 @@ TEST_CASE("eight processes that create and fill one database lose nothing") {
             try {
                 Cache cache = Cache::open(path, Mode::read_write);
                 for (int i = 0; i < 50; ++i) {
-                    cache.put(sample(child * 50 + i));
+                    cache.put(tuned(child * 50 + i));
                     if (i % 10 != 0) continue;
-                    cache.put(sample(1 << 20));  // all of them write this one
+                    cache.put(tuned(1 << 20));  // all of them write this one
                     Cache::open(path, Mode::read_only).all();
                 }
             } catch (const std::exception& error) {
@@ -327,7 +309,7 @@ TEST_CASE("eight threads on one cache and on their own lose nothing") {
                 try {
                     Cache own = Cache::open(path, Mode::read_write);
                     for (int i = 0; i < 25; ++i) {
-                        (i % 2 ? own : shared).put(sample(thread * 25 + i));
+                        (i % 2 ? own : shared).put(tuned(thread * 25 + i));
                         if (i % 5 == 0) shared.all();
                     }
                 } catch (const std::exception& error) {
@@ -345,7 +327,7 @@ TEST_CASE("a database in a read-only folder opens, with a write-ahead log or wit
     for (const bool write_ahead : {false, true}) {
         const TemporaryFolder folder;
         const Path path = folder / "a.sqlite";
-        Cache::open(path, Mode::read_write).put({sample(1), sample(2)});
+        Cache::open(path, Mode::read_write).put({tuned(1), tuned(2)});
         if (write_ahead)
             sqlite::Database(path, sqlite::Database::Mode::read_write).execute("PRAGMA journal_mode = WAL");
         CHECK(Cache::open(path, Mode::read_only).all().size() == 2);
@@ -354,7 +336,7 @@ TEST_CASE("a database in a read-only folder opens, with a write-ahead log or wit
         INFO("write-ahead log: " << write_ahead);
         CHECK(in_child(true, [&] { return Cache::open(path, Mode::read_only).all().size() == 2; }));
         CHECK(in_child(true, [&] {
-            return contains(error_of([&] { Cache::open(path, Mode::read_write).put(sample(3)); }), path.string());
+            return contains(error_of([&] { Cache::open(path, Mode::read_write).put(tuned(3)); }), path.string());
         }));
         REQUIRE(chmod(folder.path().c_str(), 0755) == 0);
     }
@@ -363,7 +345,7 @@ TEST_CASE("a database in a read-only folder opens, with a write-ahead log or wit
 TEST_CASE("a file without read permission is named") {
     const TemporaryFolder folder;
     const Path path = folder / "a.sqlite";
-    Cache::open(path, Mode::read_write).put(sample(1));
+    Cache::open(path, Mode::read_write).put(tuned(1));
     REQUIRE(chmod(path.c_str(), 0) == 0);
     REQUIRE(chmod(folder.path().c_str(), 0755) == 0);
     CHECK(
@@ -373,7 +355,7 @@ TEST_CASE("a file without read permission is named") {
 TEST_CASE("readers undo what a writer left half done") {
     const TemporaryFolder folder;
     const Path path = folder / "a.sqlite";
-    Cache::open(path, Mode::read_write).put({sample(1), sample(2)});
+    Cache::open(path, Mode::read_write).put({tuned(1), tuned(2)});
     REQUIRE(in_child(false, [&] {
         sqlite::Database database(path, sqlite::Database::Mode::read_write);
         database.execute("PRAGMA cache_size = 1; PRAGMA cache_spill = 1");

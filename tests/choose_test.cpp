@@ -4,45 +4,12 @@
 #include <random>
 
 #include "cache/choose.h"
+#include "support/winners.h"
 
 using namespace mxfp4;
+using namespace mxfp4::test;
 
 namespace {
-
-const std::string kConfig = "wgmma_rs/native bm64 bn256 bk128 w12 s4 k2";
-const std::string kSmallConfig = "mma/native bm16 bn64 bk64 w4 s2 k1";
-
-// The kernel text "now".
-std::string current(Variant variant) { return variant == Variant::mma ? "mma-2" : "rs-2"; }
-
-Key problem(std::int64_t rows) {
-    return {.device = "NVIDIA H100 80GB HBM3",
-            .sm_count = 132,
-            .memory_gib = 80,
-            .compiler = "nvrtc 13.0.88",
-            .kernel_hash = "",
-            .experts = 32,
-            .n = 5760,
-            .k = 2880,
-            .groups = 32,
-            .rows = rows};
-}
-
-Winner tuned(std::int64_t rows, const std::string& config = kConfig) {
-    Winner winner;
-    winner.key = problem(rows);
-    winner.key.kernel_hash = config == kSmallConfig ? "mma-2" : "rs-2";
-    winner.config = config;
-    winner.us = winner.us_default = 10;
-    winner.tuned_at = "2026-01-31T12:00:00Z";
-    return winner;
-}
-
-template <class Change>
-Winner changed(Winner winner, Change&& change) {
-    change(winner);
-    return winner;
-}
 
 std::vector<std::int64_t> rows_of(const std::vector<Candidate>& candidates) {
     std::vector<std::int64_t> rows;

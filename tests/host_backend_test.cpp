@@ -234,8 +234,8 @@ TEST_CASE("a host backend says what it is, and measures") {
     CHECK(backend->identity().memory_bytes >= std::int64_t(1) << 30);
     CHECK(backend->kernel_hash(Variant::host).size() == 64);
     CHECK(backend->compiler_build().find("c++") == 0);
-    // More than there is, and more than rounding up can hold. AddressSanitizer aborts at the first instead of returning null,
-    // unless ASAN_OPTIONS has allocator_may_return_null=1.
+    // More than there is, and more than rounding up can hold. Sanitizers abort at the first instead of returning null,
+    // unless allocator_may_return_null=1 tells them not to: tests/meson.build does.
     for (const std::size_t bytes : {std::size_t(1) << 60, ~std::size_t(0)}) {
         try {
             backend->allocate(bytes);
@@ -244,6 +244,10 @@ TEST_CASE("a host backend says what it is, and measures") {
             CHECK(error.value() == fmt::format("{} bytes", bytes));
         }
     }
+    // No bytes need no memory.
+    backend->copy_in(nullptr, nullptr, 0);
+    backend->copy_out(nullptr, nullptr, 0);
+    backend->fill(nullptr, 0, 0, nullptr);
     int calls[2] = {0, 0}, rotations_seen = 0;
     const auto spin = [](int us) {
         const auto end = std::chrono::steady_clock::now() + std::chrono::microseconds(us);

@@ -13,6 +13,7 @@
 #include "core/config_text.h"
 #include "support/run_tool.h"
 #include "support/temporary_folder.h"
+#include "support/winners.h"
 
 using namespace mxfp4;
 using namespace mxfp4::test;
@@ -24,25 +25,20 @@ namespace {
 const std::string kHostConfig = "host/native bm8 bn64 bk64 w2 s1 k1";
 
 // A winner of this machine's host backend, so that explain can find it exact.
-Winner tuned(std::int64_t rows) {
+Winner host_tuned(std::int64_t rows) {
     static const auto backend = make_host_backend({});
-    Winner winner;
+    Winner winner = tuned(rows, kHostConfig);
     winner.key =
         problem_key(*backend, {}, kLayoutVersion[int(Layout::native)], {.experts = 4, .n = 128, .k = 64, .rows = rows});
     winner.key.kernel_hash = backend->kernel_hash(Variant::host);
-    winner.config = kHostConfig;
-    winner.us = 10.5;
-    winner.us_p10 = 10;
-    winner.us_p90 = 11;
-    winner.us_default = 12.25;
-    winner.tuned_at = "2026-01-31T12:00:00Z";
+    winner.image.clear();
     return winner;
 }
 
 // A database with winners for 16, 64 and 256 rows, and the tool.
 class Setup {
   public:
-    Setup() { Cache::open(db, Cache::Mode::read_write).put({tuned(16), tuned(64), tuned(256)}); }
+    Setup() { Cache::open(db, Cache::Mode::read_write).put({host_tuned(16), host_tuned(64), host_tuned(256)}); }
 
     ToolRun run(Strings arguments) const {
         arguments.insert(arguments.end(), {"--db", db.string()});
@@ -114,10 +110,10 @@ TEST_CASE("list and show print winners") {
         CHECK(winner["fields"]["layout"] == "native");
         CHECK(Key::parse(winner["key"].get<std::string>()).k == 64);
     }
-    const std::string key = tuned(64).key.text();
+    const std::string key = host_tuned(64).key.text();
     const ToolRun text = setup.run({"list"});
     CHECK(text.out.find(key) != std::string::npos);
-    for (const std::string& name : {key, tuned(64).key.hash(), tuned(64).key.hash().substr(0, 12)}) {
+    for (const std::string& name : {key, host_tuned(64).key.hash(), host_tuned(64).key.hash().substr(0, 12)}) {
         CHECK(setup.json({"show", name})["key"] == key);
         CHECK(setup.run({"show", name}).out.find("rows              64") != std::string::npos);
     }
@@ -134,7 +130,7 @@ TEST_CASE("list and show print winners") {
 TEST_CASE("an ambiguous hash is one clear line") {
     const Setup setup;
     std::vector<Winner> many;
-    for (const std::int64_t rows : rows_buckets(1024)) many.push_back(tuned(rows));
+    for (const std::int64_t rows : rows_buckets(1024)) many.push_back(host_tuned(rows));
     REQUIRE(many.size() > 16);  // so that two hashes begin alike
     Cache::open(setup.db, Cache::Mode::read_write).put(many);
     std::string first;
@@ -155,18 +151,18 @@ TEST_CASE("explain says exact, near and fallback, and why") {
     const Json exact = explain({"--rows", "50"});
     CHECK(exact["how"] == "exact");
     CHECK(exact["config"] == kHostConfig);
-    CHECK(exact["key"] == tuned(64).key.text());
-    CHECK(exact["nearest"]["key"] == tuned(64).key.text());
+    CHECK(exact["key"] == host_tuned(64).key.text());
+    CHECK(exact["nearest"]["key"] == host_tuned(64).key.text());
     CHECK(exact["nearest"]["differs"] == Json::array());
 
     const Json near = explain({"--rows", "90"});
     CHECK(near["how"] == "near");
-    CHECK(near["nearest"]["key"] == tuned(64).key.text());
+    CHECK(near["nearest"]["key"] == host_tuned(64).key.text());
     CHECK(near["nearest"]["differs"] == Json::array({"rows"}));
 
     const Json far = explain({"--rows", "100000"});
     CHECK(far["how"] == "fallback");
-    CHECK(far["nearest"]["key"] == tuned(256).key.text());
+    CHECK(far["nearest"]["key"] == host_tuned(256).key.text());
     CHECK(parse_config(far["config"].get<std::string>()).variant == Variant::host);
     CHECK(explain({"--rows", "50", "--unaligned-x"})["how"] == "fallback");
     CHECK(explain({"--rows", "50", "--scale-class", "plain"})["nearest"]["differs"] == Json::array({"scale_class"}));
@@ -188,7 +184,7 @@ TEST_CASE("explain says exact, near and fallback, and why") {
 
 TEST_CASE("explain names candidates that check() refuses") {
     const Setup setup;
-    Winner impossible = tuned(32);
+    Winner impossible = host_tuned(32);
     impossible.config = "host/native bm8 bn100 bk64 w2 s1 k1";
     Cache::open(setup.db, Cache::Mode::read_write).put(impossible);
     const Json said = setup.explain({"--shape", "4,128,64", "--rows", "32"});
@@ -202,13 +198,13 @@ TEST_CASE("explain names candidates that check() refuses") {
 
 TEST_CASE("block and unblock") {
     const Setup setup;
-    const std::string key = tuned(64).key.text();
+    const std::string key = host_tuned(64).key.text();
     CHECK(setup.json({"block", key}) == Json{{"key", key}, {"status", "blocked"}});
     CHECK(setup.json({"show", key})["status"] == "blocked");
     const Json said = setup.explain({"--shape", "4,128,64", "--rows", "64"});
     CHECK(said["how"] == "fallback");  // the neighbours have the config that was blocked
     CHECK(said["nearest"]["differs"] == Json::array({"status"}));
-    CHECK(setup.run({"unblock", tuned(64).key.hash()}).exit_code == 0);
+    CHECK(setup.run({"unblock", host_tuned(64).key.hash()}).exit_code == 0);
     CHECK(setup.explain({"--shape", "4,128,64", "--rows", "64"})["how"] == "exact");
     check_failure(setup.run({"block", "zzz"}), 1, "no winner has this key");
 }
@@ -233,7 +229,7 @@ TEST_CASE("verify names a damaged row and a damaged image") {
     const Json said = setup.json({"verify"}, 1);
     CHECK(said["ok"] == false);
     REQUIRE(said["bad"].size() == 2);
-    CHECK(said["bad"][0]["key"] == tuned(64).key.text());
+    CHECK(said["bad"][0]["key"] == host_tuned(64).key.text());
     CHECK(said["bad"][1]["key"] == std::string(64, 'b'));
     CHECK(setup.json({"list"})["winners"].size() == 2);
 
@@ -254,7 +250,7 @@ TEST_CASE("verify names a damaged row and a damaged image") {
 
 TEST_CASE("gc removes winners of another kernel text") {
     const Setup setup;
-    Winner stale = tuned(1024);
+    Winner stale = host_tuned(1024);
     stale.key.kernel_hash = "old";
     Cache::open(setup.db, Cache::Mode::read_write).put(stale);
     CHECK(setup.explain({"--shape", "4,128,64", "--rows", "1024"})["nearest"]["differs"] ==
@@ -269,7 +265,7 @@ TEST_CASE("export and import carry everything, once") {
     const Setup setup;
     const std::string file = (setup.folder / "winners.json").string(),
                       other = (setup.folder / "new/other.sqlite").string();
-    CHECK(setup.run({"block", tuned(16).key.text()}).exit_code == 0);
+    CHECK(setup.run({"block", host_tuned(16).key.text()}).exit_code == 0);
     CHECK(setup.json({"export", "-o", file})["winners"] == 3);
     CHECK(Json::parse(text_of(file)) == setup.json({"export"}));
     const auto import = [&](const std::string& from) { return setup.bare({"import", from, "--json", "--db", other}); };
@@ -295,13 +291,13 @@ TEST_CASE("export and import carry everything, once") {
 TEST_CASE("diff and merge") {
     const Setup setup;
     const auto other = setup.folder / "other.sqlite";
-    Winner newer = tuned(64);
+    Winner newer = host_tuned(64);
     newer.config = "host/native bm16 bn64 bk64 w2 s1 k1";
     newer.tuned_at = "2026-02-01T00:00:00Z";
-    Cache::open(other, Cache::Mode::read_write).put({tuned(16), newer, tuned(32)});
+    Cache::open(other, Cache::Mode::read_write).put({host_tuned(16), newer, host_tuned(32)});
     const Json different = setup.json({"diff", other.string()}, 1);
-    CHECK(different["only_here"] == Json::array({tuned(256).key.text()}));
-    CHECK(different["only_there"] == Json::array({tuned(32).key.text()}));
+    CHECK(different["only_here"] == Json::array({host_tuned(256).key.text()}));
+    CHECK(different["only_there"] == Json::array({host_tuned(32).key.text()}));
     REQUIRE(different["changed"].size() == 1);
     CHECK(different["changed"][0]["there"]["config"] == newer.config);
 

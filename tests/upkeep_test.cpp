@@ -5,40 +5,14 @@
 #include "cache/upkeep.h"
 #include "cache/winner_json.h"
 #include "support/temporary_folder.h"
+#include "support/winners.h"
 
 using namespace mxfp4;
+using namespace mxfp4::test;
 
 namespace {
 
-const std::string kConfig = "wgmma_rs/native bm64 bn256 bk128 w12 s4 k2";
-const std::string kSmallConfig = "mma/native bm16 bn64 bk64 w4 s2 k1";
 const std::string kImageA(64, 'a'), kImageB(64, 'b'), kImageC(64, 'c');
-
-std::string current(Variant variant) { return variant == Variant::mma ? "mma-2" : "rs-2"; }
-
-Winner tuned(std::int64_t rows, const std::string& config = kConfig) {
-    Winner winner;
-    winner.key.device = "NVIDIA H100 80GB HBM3";
-    winner.key.kernel_hash = config == kSmallConfig ? "mma-2" : "rs-2";
-    winner.key.experts = winner.key.groups = 32;
-    winner.key.n = 5760;
-    winner.key.k = 2880;
-    winner.key.rows = rows;
-    winner.config = config;
-    winner.us = 10.1;
-    winner.us_p10 = 10;
-    winner.us_p90 = 11;
-    winner.us_default = 12;
-    winner.tuned_at = "2026-01-31T12:00:00Z";
-    winner.image = kImageA;
-    return winner;
-}
-
-template <class Change>
-Winner changed(Winner winner, Change&& change) {
-    change(winner);
-    return winner;
-}
 
 std::vector<std::string> keys_of(const std::vector<Finding>& findings) {
     std::vector<std::string> keys;

@@ -1,19 +1,11 @@
 #include "tuner/bench_problem.h"
 
 #include <algorithm>
-#include <bit>
 
+#include "tuner/bf16.h"
 #include "tuner/random.h"
 
 namespace mxfp4 {
-namespace {
-
-std::uint16_t to_bf16(float value) {  // to nearest even; never called with NaN
-    const std::uint32_t bits = std::bit_cast<std::uint32_t>(value);
-    return std::uint16_t((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
-}
-
-}  // namespace
 
 InputRows::InputRows(std::int64_t k, std::uint64_t seed)
     : k_(k), period_(std::clamp<std::int64_t>((3 << 20) / k, 61, 1021)), bits_(std::size_t(period_ * k)) {

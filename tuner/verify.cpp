@@ -1,12 +1,12 @@
 #include "tuner/verify.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <string_view>
 
 #include <fmt/format.h>
 
+#include "tuner/bf16.h"
 #include "tuner/random.h"
 
 namespace mxfp4 {
@@ -15,9 +15,6 @@ namespace {
 constexpr std::int64_t kCopyWholeBytes = 8 << 20;  // below this, one copy of y is quicker than one a row
 constexpr std::int64_t kChunkBytes = 32 << 20;
 constexpr std::int64_t kLeastColumns = 3;          // of a sampled row
-
-float from_bf16(std::uint16_t bits) { return std::bit_cast<float>(std::uint32_t(bits) << 16); }
-bool is_nan(std::uint16_t bits) { return (bits & 0x7FFF) > 0x7F80; }
 
 struct SampledRow {
     std::int64_t row, expert;
@@ -54,6 +51,12 @@ std::vector<float> read_samples(Backend& backend, const BenchProblem& problem, c
 
 }  // namespace
 
+double root_mean_square(const std::vector<float>& values) {
+    double sum = 0;
+    for (float v : values) sum += double(v) * v;
+    return std::sqrt(sum / double(values.size()));
+}
+
 Expectation expect(const SampleWeights& weights, const BenchProblem& problem, int rotation, std::size_t least_samples) {
     Expectation expected;
     expected.rotation = rotation;
@@ -87,9 +90,7 @@ Expectation expect(const SampleWeights& weights, const BenchProblem& problem, in
     const ReferenceProblem reference = {.x = x.data(), .expert_offsets = offsets.data(), .expert_ids = ids.data(),
                                         .groups = int(ids.size()), .rows = std::int64_t(ids.size())};
     expected.values = reference_samples(weights.checkpoint(), reference, compact);
-    double sum = 0;
-    for (float v : expected.values) sum += double(v) * v;
-    expected.rms = std::sqrt(sum / double(expected.values.size()));
+    expected.rms = root_mean_square(expected.values);
     return expected;
 }
 
@@ -139,9 +140,9 @@ std::string verify_whole(Backend& backend, const BenchProblem& problem, int rota
             }
             hashes.push_back(hash);
             bool any = false;
-            for (std::uint16_t v : chunk) any |= is_nan(v);  // without an exit: the compiler vectorises it
+            for (std::uint16_t v : chunk) any |= is_bf16_nan(v);  // without an exit: the compiler vectorises it
             if (!any) continue;
-            const std::int64_t first = at / 2 + (std::find_if(chunk.begin(), chunk.end(), is_nan) - chunk.begin());
+            const std::int64_t first = at / 2 + (std::find_if(chunk.begin(), chunk.end(), is_bf16_nan) - chunk.begin());
             return fmt::format("y[{}, {}] is NaN or was not written", first / problem.n(), first % problem.n());
         }
     }

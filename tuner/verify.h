@@ -19,8 +19,9 @@ struct Expectation {
     int rotation = 0;
     std::vector<Sample> samples;  // ascending by row
     std::vector<float> values;
-    double rms = 0;
+    double rms = 0;  // of the values
 };
+double root_mean_square(const std::vector<float>& values);
 Expectation expect(const SampleWeights& weights, const BenchProblem& problem, int rotation,
                    std::size_t least_samples = 512);
 

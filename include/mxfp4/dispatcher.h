@@ -48,7 +48,6 @@ class Weights {
 
   private:
     friend class Dispatcher;
-    friend struct WeightsAccess;
     struct Impl;
     explicit Weights(std::unique_ptr<Impl>);
     std::unique_ptr<Impl> impl_;
@@ -119,7 +118,8 @@ class Dispatcher {
 
     // Asynchronous on the stream; from any thread. Everything is checked before anything is enqueued. rows = 0 launches
     // nothing. A problem of a size not met before compiles its kernel, once; meanwhile other threads get any loaded kernel
-    // that can do it. Inside a capture nothing is compiled or allocated: a loaded kernel serves, else not_prepared is thrown.
+    // that can do it. A winner of an older kernel text or another compiler is first tried on the stream, against the
+    // reference, and passed over if it computes wrongly. Inside a capture nothing is compiled or allocated: a loaded kernel serves, else not_prepared is thrown.
     // Split-k scratch is the workspace if it is large enough, else the stream's own; each stream of a capture takes one of
     // the buffers that prepare() set aside and keeps it for good, and where none is left a kernel that needs none serves.
     // So the graphs captured must not be replayed after the dispatcher is gone, nor one graph twice at the same time.

@@ -13,7 +13,7 @@ enum class ErrorCode {
     io,                // the system refused to read or write
     no_device,         // no usable GPU or driver
     cuda,              // a driver call failed
-    compile,           // NVRTC is missing or refused a kernel
+    compile,           // NVRTC is missing or refused a kernel, or what it made computes wrongly
     cache,             // the tuning database failed
     not_prepared,      // inside a stream capture nothing was loaded that could serve
 };

@@ -8,12 +8,12 @@
 
 #include <fmt/format.h>
 
-#include "cache/choose.h"
+#include "cache/cache.h"
 #include "cache/problem_key.h"
-#include "core/config_text.h"
 #include "core/parallel.h"
 #include "dispatcher/kernel_set.h"
 #include "dispatcher/log_once.h"
+#include "dispatcher/route_maker.h"
 #include "dispatcher/routes.h"
 #include "dispatcher/scratch.h"
 #include "weights.h"
@@ -55,10 +55,6 @@ bool aligned(const void* pointer, i64 stride) {
 void check_rows(i64 rows) {
     if (rows < 0 || rows > kMaxRows)
         refuse("rows of a problem", fmt::to_string(rows), fmt::format("0 .. {}", kMaxRows));
-}
-
-ProblemShape shape_of(const WeightShape& w, const RouteKey& key) {
-    return {w.experts, w.n, w.k, key.rows, key.groups, key.x_aligned, key.y_aligned};
 }
 
 // A problem with its zeros filled in, checked.
@@ -115,19 +111,8 @@ struct Dispatcher::Impl {
         : log(std::make_shared<LogOnce>(options.log)),
           backend(open_backend(options, log)),
           kernels(*backend),
-          scratch(*backend) {
-        if (options.cache.empty()) return;
-        if (!std::filesystem::exists(options.cache)) {
-            (*log)(LogLevel::info,
-                   fmt::format("there is no tuning database '{}': every choice is a fallback", options.cache.string()));
-            return;
-        }
-        const Cache cache = Cache::open(options.cache, Cache::Mode::read_only);
-        winners = cache.all();
-        for (const std::string& key : cache.damaged())
-            (*log)(LogLevel::warning,
-                   fmt::format("a damaged row of '{}' is left out: {}", options.cache.string(), key));
-    }
+          route_maker(*backend, read_winners(options, *log), kernels, *log),
+          scratch(*backend) {}
 
     ~Impl() {
         try {
@@ -146,6 +131,19 @@ struct Dispatcher::Impl {
         return make_backend(options.device, backend_options);
     }
 
+    static std::vector<Winner> read_winners(const DispatcherOptions& options, LogOnce& log) {
+        if (options.cache.empty()) return {};
+        const std::string name = options.cache.string();
+        if (!std::filesystem::exists(options.cache)) {
+            log(LogLevel::info, fmt::format("there is no tuning database '{}': every choice is a fallback", name));
+            return {};
+        }
+        const Cache cache = Cache::open(options.cache, Cache::Mode::read_only);
+        for (const std::string& key : cache.damaged())
+            log(LogLevel::warning, fmt::format("a damaged row of '{}' is left out: {}", name, key));
+        return cache.all();
+    }
+
     RunInfo run(const Problem& problem, Stream stream);
     const Weights::Impl& checked(const Weights& weights) const;
     Weights own(DeviceWeights device);
@@ -153,9 +151,8 @@ struct Dispatcher::Impl {
 
     Serving miss(WeightShape& shape, const RouteKey& key, Stream stream);
     std::optional<Serving> stand_in(const WeightShape& shape, const ProblemShape& problem, bool whole_tiles) const;
-    const Route& route_of(WeightShape& shape, const RouteKey& key);
-    std::unique_ptr<Route> make_route(const WeightShape& shape, const RouteKey& key);
-    std::vector<std::pair<KernelConfig, How>> candidates(const WeightShape& shape, const RouteKey& key) const;
+    const Route& route_of(WeightShape& shape, const RouteKey& key, Stream stream);
+    void load_whole_tiles(const LoadedKernel& kernel, i64 rows, Stream stream);
     Serving attach_scratch(const Problem& problem, const WeightShape& shape, Serving serving, Stream stream,
                            MatmulArguments& arguments);
 
@@ -166,8 +163,8 @@ struct Dispatcher::Impl {
     const std::uint64_t number = next_dispatcher_number();
     const std::shared_ptr<LogOnce> log;
     const std::shared_ptr<Backend> backend;
-    std::vector<Winner> winners;
     KernelSet kernels;
+    const RouteMaker route_maker;
     ScratchBuffers scratch;
     std::mutex shapes_mutex;
     std::vector<std::unique_ptr<WeightShape>> shapes;
@@ -255,7 +252,7 @@ Dispatcher::Impl::Serving Dispatcher::Impl::miss(WeightShape& shape, const Route
     }
     if (others_turn)
         if (const auto serving = stand_in(shape, shape_of(shape, key), false)) return *serving;
-    const Route& route = route_of(shape, key);
+    const Route& route = route_of(shape, key, stream);
     return {route.kernel, route.how};
 }
 
@@ -268,8 +265,8 @@ std::optional<Dispatcher::Impl::Serving> Dispatcher::Impl::stand_in(const Weight
     return Serving{kernel, kernel->how == How::fallback ? How::fallback : How::near};
 }
 
-// Made by the first thread that asks; others wait.
-const Route& Dispatcher::Impl::route_of(WeightShape& shape, const RouteKey& key) {
+// Made by the first thread that asks; others wait. The stream is not in capture.
+const Route& Dispatcher::Impl::route_of(WeightShape& shape, const RouteKey& key, Stream stream) {
     std::unique_lock lock(shape.mutex);
     const auto mine = [&] { return std::find(shape.in_progress.begin(), shape.in_progress.end(), key); };
     shape.changed.wait(lock, [&] { return mine() == shape.in_progress.end(); });
@@ -281,7 +278,7 @@ const Route& Dispatcher::Impl::route_of(WeightShape& shape, const RouteKey& key)
         shape.changed.notify_all();
     };
     try {
-        std::unique_ptr<Route> route = make_route(shape, key);
+        std::unique_ptr<Route> route = route_maker.make(shape, key, stream);
         lock.lock();
         const Route& added = shape.routes.add(std::move(route));
         finish();
@@ -291,45 +288,6 @@ const Route& Dispatcher::Impl::route_of(WeightShape& shape, const RouteKey& key)
         finish();  // those who wait try it themselves, and learn why
         throw;
     }
-}
-
-std::unique_ptr<Route> Dispatcher::Impl::make_route(const WeightShape& shape, const RouteKey& key) {
-    for (const auto& [config, how] : candidates(shape, key)) {
-        try {
-            return std::make_unique<Route>(Route{key, &kernels.get(config, shape.format, key.rows, how), how});
-        } catch (const Error& error) {
-            if (how == How::fallback) throw;
-            (*log)(LogLevel::warning, fmt::format("a tuned kernel is passed over: {}", error.what()));
-        }
-    }
-    throw Error(ErrorCode::unsupported, "no kernel can serve this problem",
-                {fmt::format("E {} N {} K {}", shape.experts, shape.n, shape.k), "", ""});
-}
-
-// Configs that may serve, best first; the library's default comes last.
-std::vector<std::pair<KernelConfig, How>> Dispatcher::Impl::candidates(const WeightShape& shape,
-                                                                       const RouteKey& key) const {
-    const ProblemShape problem = shape_of(shape, key);
-    std::vector<std::pair<KernelConfig, How>> found;
-    if (!winners.empty()) {
-        const Key wanted = problem_key(*backend, shape.format, shape.layout_version, problem);
-        for (const Candidate& candidate :
-             choose(winners, wanted, [this](Variant v) { return backend->kernel_hash(v); })) {
-            const KernelConfig config = parse_config(candidate.winner.config);
-            if (const Reject reject = check(config, shape.format, problem, backend->limits()); reject == Reject::none)
-                found.emplace_back(config, candidate.how);
-            else
-                (*log)(LogLevel::warning, fmt::format("a tuned kernel is passed over: {}: {}", candidate.winner.config,
-                                                      reject_text(reject)));
-        }
-    }
-    if (found.empty())
-        (*log)(
-            LogLevel::info,
-            fmt::format("nothing is tuned for E {} N {} K {} {}: the library's default serves. mxfp4-tune finds better",
-                        shape.experts, shape.n, shape.k, to_string(shape.format.layout)));
-    found.emplace_back(backend->default_config(shape.format, problem), How::fallback);
-    return found;
 }
 
 // Every route that a problem of up to so many rows can ask for, with rows as aligned as N and K allow.
@@ -352,19 +310,29 @@ void Dispatcher::Impl::prepare(WeightShape& shape, const PrepareOptions& options
     const std::vector<RouteKey> keys = keys_up_to(shape, options);
     if (backend->is_capturing(options.stream))
         refuse("prepare: stream", "being captured", "not inside a capture", "call prepare() before the capture");
-    parallel_for(0, i64(keys.size()), [&](i64 i) { route_of(shape, keys[std::size_t(i)]); });
+    parallel_for(0, i64(keys.size()), [&](i64 i) { route_of(shape, keys[std::size_t(i)], options.stream); });
     ScratchNeed need;
     for (const RouteKey& key : keys) {
-        const LoadedKernel& kernel = *route_of(shape, key).kernel;
-        KernelConfig config = kernel.kernel->config();
-        if (config.split_k == 1) continue;
-        need.include(scratch_need(config, shape_of(shape, key), backend->limits().sm_count));
-        config.split_k = 1;  // for captures that come when no buffer is left
-        kernels.get(config, shape.format, key.rows, kernel.how);
+        const LoadedKernel& kernel = *route_of(shape, key, options.stream).kernel;
+        if (kernel.kernel->config().split_k == 1) continue;
+        need.include(scratch_need(kernel.kernel->config(), shape_of(shape, key), backend->limits().sm_count));
+        load_whole_tiles(kernel, key.rows, options.stream);
     }
     if (need.bytes() == 0) return;
     scratch.make(options.stream, need);
     scratch.reserve_for_graphs(options.graphs, need, options.stream);
+}
+
+// For captures that come when no scratch is left.
+void Dispatcher::Impl::load_whole_tiles(const LoadedKernel& kernel, i64 rows, Stream stream) {
+    KernelConfig config = kernel.kernel->config();
+    config.split_k = 1;
+    try {
+        kernels.get(config, kernel.format, rows, kernel.how, kernel.tried ? std::optional(stream) : std::nullopt);
+    } catch (const Error& error) {
+        if (kernel.how == How::fallback) throw;
+        (*log)(LogLevel::warning, fmt::format("a tuned kernel is passed over: {}", error.what()));
+    }
 }
 
 std::size_t Dispatcher::Impl::workspace_bytes(const WeightShape& shape, i64 max_rows) const {
@@ -372,8 +340,8 @@ std::size_t Dispatcher::Impl::workspace_bytes(const WeightShape& shape, i64 max_
     PrepareOptions options;
     options.max_rows = max_rows;
     for (const RouteKey& key : keys_up_to(shape, options))
-        for (const auto& [config, how] : candidates(shape, key))
-            need.include(scratch_need(config, shape_of(shape, key), backend->limits().sm_count));
+        for (const RouteMaker::Choice& choice : route_maker.choices(shape, key))
+            need.include(scratch_need(choice.config, shape_of(shape, key), backend->limits().sm_count));
     return std::size_t(need.bytes());
 }
 

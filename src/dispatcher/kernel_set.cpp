@@ -6,11 +6,13 @@
 #include <fmt/format.h>
 
 #include "core/config_text.h"
+#include "tuner/trial.h"
 
 namespace mxfp4 {
 namespace {
 
-// A kernel that does not compile now will not later; but memory, say, may be free again next time.
+// A kernel that does not compile or computes wrongly now will not do better later; but memory, say, may be free again
+// next time.
 bool will_never_load(const std::exception_ptr& failure) {
     try {
         std::rethrow_exception(failure);
@@ -21,9 +23,16 @@ bool will_never_load(const std::exception_ptr& failure) {
     }
 }
 
+void require_correct(Backend& backend, const Kernel& kernel, const WeightsFormat& format, Stream stream) {
+    if (const std::string wrong = try_kernel(backend, kernel, format, stream); !wrong.empty())
+        throw Error(ErrorCode::compile, fmt::format("a kernel computes wrongly since it was tuned: {}", wrong),
+                    {to_text(kernel.config()), "", "tune again; mxfp4-cache gc removes winners of older kernel text"});
+}
+
 }  // namespace
 
-const LoadedKernel& KernelSet::get(const KernelConfig& config, const WeightsFormat& format, i64 rows, How how) {
+const LoadedKernel& KernelSet::get(const KernelConfig& config, const WeightsFormat& format, i64 rows, How how,
+                                   std::optional<Stream> trial) {
     const std::string text = to_text(config);
     const std::string key = fmt::format("{} w{} {}", text, format.scale_warps, to_string(format.scale_class));
     std::promise<const LoadedKernel*> promise;
@@ -39,8 +48,10 @@ const LoadedKernel& KernelSet::get(const KernelConfig& config, const WeightsForm
     }
     if (future.valid()) return *future.get();
     try {
-        auto loaded =
-            std::make_unique<const LoadedKernel>(LoadedKernel{backend_.load(config, format), text, format, rows, how});
+        KernelPtr kernel = backend_.load(config, format);
+        if (trial) require_correct(backend_, *kernel, format, *trial);
+        auto loaded = std::make_unique<const LoadedKernel>(
+            LoadedKernel{std::move(kernel), text, format, rows, how, trial.has_value()});
         const std::lock_guard lock(mutex_);
         loaded_.push_back(std::move(loaded));
         promise.set_value(loaded_.back().get());

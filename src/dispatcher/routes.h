@@ -61,5 +61,8 @@ struct WeightShape {
     std::condition_variable changed;
     std::vector<RouteKey> in_progress;  // keys whose kernel a thread is loading
 };
+inline ProblemShape shape_of(const WeightShape& w, const RouteKey& key) {
+    return {w.experts, w.n, w.k, key.rows, key.groups, key.x_aligned, key.y_aligned};
+}
 
 }  // namespace mxfp4

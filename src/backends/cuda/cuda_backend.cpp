@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include <fmt/format.h>
 #include <mxfp4/error.h>
@@ -56,6 +57,9 @@ DeviceLimits read_limits(CUdevice device) {
     limits.registers_per_sm = device_attribute(device, CU_DEVICE_ATTRIBUTE_MAX_REGISTERS_PER_MULTIPROCESSOR);
     return limits;
 }
+
+// Not the legacy or the per-thread default stream.
+bool is_own_stream(Stream stream) { return reinterpret_cast<std::uintptr_t>(stream) > 2; }
 
 CUdeviceptr address(const void* pointer) { return reinterpret_cast<CUdeviceptr>(pointer); }
 
@@ -132,14 +136,15 @@ class CudaBackend : public Backend {
 
     void synchronize(Stream stream) override {
         const CurrentContext current(context_->get());
+        std::optional<RelaxedCapture> relaxed;  // another thread's capture, of another stream, goes on
+        if (is_own_stream(stream)) relaxed.emplace();
         check(driver().stream_synchronize(stream), "wait for a stream");
     }
 
     std::uint64_t capture_id(Stream stream) const override {
         CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
         // A hit with split-k comes here: the cheap question first, and no context for a stream that knows its own.
-        const bool own_stream = reinterpret_cast<std::uintptr_t>(stream) > 2;  // not the legacy or per-thread default
-        if (own_stream && driver().stream_is_capturing(stream, &status) == CUDA_SUCCESS &&
+        if (is_own_stream(stream) && driver().stream_is_capturing(stream, &status) == CUDA_SUCCESS &&
             status == CU_STREAM_CAPTURE_STATUS_NONE)
             return 0;
         const CurrentContext current(context_->get());

@@ -65,9 +65,14 @@ class HostBackend final : public Backend {
                      fmt::format("at most the {} bytes that are free", pages(_SC_AVPHYS_PAGES)), ""});
     }
     void release(void* pointer) noexcept override { std::free(pointer); }
-    void copy_in(void* to, const void* from, std::size_t bytes) override { std::memcpy(to, from, bytes); }
-    void copy_out(void* to, const void* from, std::size_t bytes) override { std::memcpy(to, from, bytes); }
-    void fill(void* to, std::uint8_t byte, std::size_t bytes, Stream) override { std::memset(to, byte, bytes); }
+    // Nothing may be copied from or to null, an empty vector's data say; memcpy may not even then.
+    void copy_in(void* to, const void* from, std::size_t bytes) override {
+        if (bytes > 0) std::memcpy(to, from, bytes);
+    }
+    void copy_out(void* to, const void* from, std::size_t bytes) override { copy_in(to, from, bytes); }
+    void fill(void* to, std::uint8_t byte, std::size_t bytes, Stream) override {
+        if (bytes > 0) std::memset(to, byte, bytes);
+    }
     void synchronize() override {}
     void synchronize(Stream) override {}
     std::uint64_t capture_id(Stream) const override { return 0; }
