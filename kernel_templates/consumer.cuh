@@ -26,7 +26,7 @@ __device__ inline void consume(const MatmulArguments& arguments, Shared<kConfig>
     constexpr int kSlabs = slabs_per_warpgroup(kConfig);
     typename Ring<kConfig>::Position position;
     const Ring<kConfig> ring{shared};
-    const Epilogue<kConfig> epilogue{arguments, shared, warpgroup % slab_groups(kConfig), warpgroup / slab_groups(kConfig)};
+    const Epilogue<kConfig> epilogue{arguments, shared, slab_group_of(kConfig, warpgroup), k_part_of(kConfig, warpgroup)};
     Work& item = shared.item[ptx::warp_id() - kProducerWarps];
     for (;;) {
         ptx::mbarrier_wait(ring.full(position.stage), position.parity);

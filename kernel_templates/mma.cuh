@@ -67,7 +67,8 @@ __device__ inline void run_mma(const MatmulArguments& arguments) {
         float d[Kernel::kGroups][kConfig.block_m / 8][4];
         clear<kConfig>(d);
         if (work.expert >= 0) kernel.multiply(work, d);
-        store_accumulators<kConfig>(arguments, work, work.n + ptx::warp_id() * Kernel::kGroups * 16, d, work.scale);
+        store_accumulators<kConfig>(arguments, work, work.n + ptx::warp_id() * Kernel::kGroups * 16, d,
+                                    scale_of_expert(arguments, work.expert));
     }
 }
 

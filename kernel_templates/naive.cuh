@@ -33,7 +33,7 @@ __device__ inline void run_naive(const MatmulArguments& arguments) {
                 __syncwarp();
             }
         }
-        store_accumulators<kConfig>(arguments, work, work.n, d, work.scale);
+        store_accumulators<kConfig>(arguments, work, work.n, d, scale_of_expert(arguments, work.expert));
     }
 }
 

@@ -64,8 +64,9 @@ class Producer {
         constexpr int kBoxRows = x_box_rows(kConfig), kBoxBytes = kBoxRows * 128;
         const int boxes = arguments_.x_aligned ? (work.rows + kBoxRows - 1) / kBoxRows : 0;
         const u32 full = ring_.full(stage);
-        if (chunk == work.chunk_begin) ring_.shared.work[stage] = work;
-        ptx::mbarrier_arrive_expect_tx(full, chunks * boxes * kBoxBytes + weights_.bytes(work, chunks));
+        const bool first = chunk == work.chunk_begin;
+        const float scale = first ? scale_of_expert(arguments_, work.expert) : 0;  // on its way while copies are issued
+        ptx::mbarrier_expect_tx(full, chunks * boxes * kBoxBytes + weights_.bytes(work, chunks));
         weights_.issue(work, chunk, chunks, stage);
         for (int c = 0; c < chunks; ++c) {
             const u32 to = ptx::shared_address(ring_.shared.x[stage][c]);
@@ -73,6 +74,12 @@ class Producer {
             for (int box = 0; box < boxes; ++box)
                 ptx::tensor_copy(to + box * kBoxBytes, arguments_.x_map, (chunk + c) * kChunkK, work.row + box * kBoxRows, full);
         }
+        if (first) {
+            Work item = work;
+            item.scale = scale;
+            ring_.shared.work[stage] = item;
+        }
+        ptx::mbarrier_arrive(full);
     }
     __device__ void store_x(const Work& work, int chunk, int chunks, int stage) const {
         const XTile x = x_tile(arguments_, work.row, work.rows);

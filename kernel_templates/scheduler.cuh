@@ -11,7 +11,7 @@ namespace mxfp4 {
 // A piece of work: a tile of y, and a range of 64-k chunks.
 struct alignas(16) Work {
     int expert;                    // -1: the group's id is out of range, its rows become zero
-    float scale;                   // of the expert
+    float scale;                   // of the expert; the producer fills it in
     int row, rows;                 // first row of the tile, rows in it (1 .. block_m; 0: there is no more work)
     int n;                         // first output
     int tile_m;                    // rows rounded up to 8
@@ -22,6 +22,10 @@ struct alignas(16) Work {
 
     __device__ bool whole() const { return first_range == last_range; }
 };
+
+__device__ inline float scale_of_expert(const MatmulArguments& a, int expert) {
+    return a.expert_scale && expert >= 0 ? a.expert_scale[expert] : 1.0f;
+}
 
 template <KernelConfig kConfig>
 class Scheduler {
@@ -92,7 +96,6 @@ class Scheduler {
         const int group = base + ptx::lane_id();
         row_begin_ = rows_ = 0;
         expert_ = -1;
-        scale_ = 1;
         if (group < arguments_.groups) {
             // The expert's id is read beside the offsets, not after them: at few rows each trip to memory is felt.
             expert_ = arguments_.expert_ids ? arguments_.expert_ids[group] : group;
@@ -100,7 +103,6 @@ class Scheduler {
             rows_ = clamped_offset(group + 1) - row_begin_;
             if (rows_ < 0) rows_ = 0;
             if (expert_ < 0 || expert_ >= arguments_.experts) expert_ = -1;
-            if (expert_ >= 0 && arguments_.expert_scale) scale_ = arguments_.expert_scale[expert_];
         }
         tiles_m_ = (rows_ + kConfig.block_m - 1) / kConfig.block_m;
         tiles_up_to_ = tiles_m_;
@@ -126,7 +128,6 @@ class Scheduler {
         const int rows = __shfl_sync(~0u, rows_, lane);
         const int row_begin = __shfl_sync(~0u, row_begin_, lane);
         work.expert = __shfl_sync(~0u, expert_, lane);
-        work.scale = __shfl_sync(~0u, scale_, lane);
 
         // The rows of a group are spread evenly over its tiles, so that none is nearly empty. m runs fastest: thread
         // blocks that run together share the weights of an n tile.
@@ -145,7 +146,6 @@ class Scheduler {
     int tiles_before_ = 0;  // of rows, in the groups before base_
     int base_ = 0, row_begin_ = 0, rows_ = 0, tiles_m_ = 0, tiles_up_to_ = 0, group_tiles_ = 0;
     int expert_ = -1;
-    float scale_ = 1;
 };
 
 }  // namespace mxfp4

@@ -3,13 +3,13 @@
 
 namespace mxfp4 {
 
-// The instantiated n after n. Small tiles: steps of 8. Large ones: 16, 32, then from half of block_m on steps of 8 or 16: a group's
-// rows are spread evenly over its tiles, so that most tiles are more than half full.
+// The instantiated n after n; the first after 0. Few: each costs the overlapping kernels registers (wgmma_rs.cuh) and all of them
+// compile time. Dense towards block_m: a group's rows are spread evenly over its tiles, and a tuned block_m fits the rows.
 constexpr int next_tile_rows(int n, int block_m) {
-    if (block_m <= 64) return n + 8;
-    if (n < 32) return 32;
-    if (block_m <= 96) return n < 48 ? 48 : n + 8;
-    if (n < 64) return 64;
+    if (block_m <= 32) return n + 8;
+    if (block_m <= 64) return n < 32 ? n + 16 : n + 8;
+    if (n < 64) return n + 32;
+    if (block_m <= 96) return n + 8;
     const int half = (block_m / 2 + 15) / 16 * 16;
     return n < half ? half : n + 16;
 }
@@ -17,12 +17,12 @@ constexpr int next_tile_rows(int n, int block_m) {
 // How many n are instantiated.
 constexpr int tile_rows_count(int block_m) {
     int count = 1;
-    for (int n = block_m <= 64 ? 8 : 16; n < block_m; n = next_tile_rows(n, block_m)) ++count;
+    for (int n = next_tile_rows(0, block_m); n < block_m; n = next_tile_rows(n, block_m)) ++count;
     return count;
 }
 
 // Calls body.template operator()<kN>() with the smallest instantiated kN >= rows; the largest is block_m.
-template <int kBlockM, int kN = (kBlockM <= 64 ? 8 : 16), class Body>
+template <int kBlockM, int kN = next_tile_rows(0, kBlockM), class Body>
 __device__ inline void with_tile_rows(int rows, Body&& body) {
     if constexpr (kN >= kBlockM) {
         body.template operator()<kBlockM>();

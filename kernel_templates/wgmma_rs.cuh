@@ -108,10 +108,13 @@ struct WgmmaRs {
     static constexpr int kChunks = SharedMemory::kChunks;
     static constexpr int kSlabs = slabs_per_warpgroup(kConfig);
     static constexpr int kParts = k_parts(kConfig);
+    // What accumulators leave of a consumer's registers.
+    static constexpr int kSpareRegisters = consumer_registers(kConfig) - kSlabs * kConfig.block_m / 2;
+    // Whether the next words are loaded while these are decoded.
+    static constexpr bool kLoadAhead = kSpareRegisters >= kFragmentRegisters + 8;
     // Whether a group of WGMMAs stays in flight over the end of a stage. ptxas then keeps the fragments of that group, 8 registers,
     // for each n that is instantiated and all through the kernel (seen in its life ranges); too many of them and it serialises all.
-    static constexpr bool kOverlapStages =
-        kSlabs * kConfig.block_m / 2 + 40 + 8 * tile_rows_count(kConfig.block_m) <= consumer_registers(kConfig);
+    static constexpr bool kOverlapStages = kSpareRegisters >= kFragmentRegisters + 8 * tile_rows_count(kConfig.block_m);
 
     const MatmulArguments& arguments;
     SharedMemory& shared;
@@ -135,15 +138,15 @@ struct WgmmaRs {
     __device__ void multiply(const Work& work, int warpgroup, Position& position, float (&d)[kSlabs][kConfig.block_m / 2]) const {
         const auto rule = ScaleRule<kFormat>::of_expert(arguments.expert_shift, work.expert);
         const int thread = int(threadIdx.x) & 127;
-        const int slab = warpgroup % slab_groups(kConfig) * kSlabs, part = warpgroup / slab_groups(kConfig);
+        const int slab = slab_group_of(kConfig, warpgroup) * kSlabs, part = k_part_of(kConfig, warpgroup);
         // This part's chunks of a stage: part, part + kParts, ...
         const int first = work.chunk_begin + part;
         int chunk = first;
         for (; chunk < work.chunk_end; chunk += kChunks) {
             ptx::mbarrier_wait(ring.full(position.stage), position.parity);
             const u32 x = ptx::uniform(ptx::descriptor_address(ptx::shared_address(shared.x[position.stage][part])));
-            // A lane's words and scales of unit i: slab i % kSlabs, chunk i / kSlabs of this part. Those of the next unit are on
-            // their way while this one's are decoded; where a stage has fewer chunks, what they hold is not used.
+            // A lane's words and scales of unit i: slab i % kSlabs, chunk i / kSlabs of this part. Those loaded ahead of a chunk that
+            // the stage has not are not used.
             const u32 w = ptx::shared_address(shared.w[position.stage][slab][part]) + thread * 16;
             const u32 scales = ptx::shared_address(shared.scales[position.stage][slab][part]) + thread / 4 * 4;
             const auto load = [&](int i) -> Unit {
@@ -157,9 +160,11 @@ struct WgmmaRs {
                 const u32 b = x + (c * kParts * SharedMemory::kXChunkBytes >> 4);
 #pragma unroll
                 for (int s = 0; s < kSlabs; ++s) {
+                    const int i = c * kSlabs + s;
+                    if (!kLoadAhead && i > 0) next = load(i);
                     const ptx::Word4 words = next.words;
                     u32 scale_word = next.scale_word;
-                    if (c * kSlabs + s + 1 < kChunks / kParts * kSlabs) next = load(c * kSlabs + s + 1);
+                    if (kLoadAhead && i + 1 < kChunks / kParts * kSlabs) next = load(i + 1);
                     if constexpr (kFormat.layout == Layout::hopper)
                         scale_word = without_padding(scale_word, chunk + c * kParts, arguments.k / kBlockElements);
                     multiply_half<kN>(words.x, words.y, rule.multipliers(even_scales(scale_word)), b, d[s]);

@@ -97,6 +97,11 @@ constexpr int k_parts(const KernelConfig& c) {
     return c.block_n < outputs ? outputs / c.block_n : 1;
 }
 constexpr int slab_groups(const KernelConfig& c) { return consumer_warpgroups(c) / k_parts(c); }
+// Which of them a warpgroup is. (Spelled out for one part: the compiler does not know how many warpgroups there are.)
+constexpr int slab_group_of(const KernelConfig& c, int warpgroup) {
+    return k_parts(c) == 1 ? warpgroup : warpgroup % slab_groups(c);
+}
+constexpr int k_part_of(const KernelConfig& c, int warpgroup) { return k_parts(c) == 1 ? 0 : warpgroup / slab_groups(c); }
 constexpr int slabs_per_warpgroup(const KernelConfig& c) { return c.block_n / (kSlabRows * slab_groups(c)); }
 // Registers of a thread at launch: the register file spread evenly, in steps of 8. setmaxnreg then moves them from the producer
 // warpgroup to the consumers; it can only hand out what the block was launched with.

@@ -56,13 +56,13 @@ class Block {
     void sync_threads();
 
     void mbarrier_init(u32 address, int arrivals);
-    void mbarrier_arrive(u32 address, i64 expect_bytes);
+    void mbarrier_arrive(u32 address);
+    void mbarrier_expect(u32 address, i64 bytes);
     bool mbarrier_wait_once(u32 address, u32 parity);
 
     // A copy that completes `bytes` on an mbarrier.
     void bulk_copy(std::function<void()> copy, u32 barrier, u32 bytes);
     void cp_async(u32 to, const void* from, int valid);
-    void cp_async_arrive(u32 barrier);
     void cp_async_commit();
     void cp_async_wait(int groups);  // < 0: everything, in a group or not
 
@@ -72,7 +72,7 @@ class Block {
 
   private:
     struct CpAsync {
-        u32 to, barrier;  // barrier != 0: an arrival; both 0: the end of a group
+        u32 to;  // 0: the end of a group
         const void* from;
         int valid;
     };
