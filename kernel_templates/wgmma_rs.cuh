@@ -111,10 +111,10 @@ struct WgmmaRs {
     // What accumulators leave of a consumer's registers.
     static constexpr int kSpareRegisters = consumer_registers(kConfig) - kSlabs * kConfig.block_m / 2;
     // Whether the next words are loaded while these are decoded.
-    static constexpr bool kLoadAhead = kSpareRegisters >= kFragmentRegisters + 8;
+    static constexpr bool kLoadAhead = kSpareRegisters >= kFragmentRegisters + 16;
     // Whether a group of WGMMAs stays in flight over the end of a stage. ptxas then keeps the fragments of that group, 8 registers,
     // for each n that is instantiated and all through the kernel (seen in its life ranges); too many of them and it serialises all.
-    static constexpr bool kOverlapStages = kSpareRegisters >= kFragmentRegisters + 8 * tile_rows_count(kConfig.block_m);
+    static constexpr bool kOverlapStages = kSpareRegisters >= kFragmentRegisters + 8 + 8 * tile_rows_count(kConfig.block_m);
 
     const MatmulArguments& arguments;
     SharedMemory& shared;
