@@ -78,11 +78,16 @@ struct Epilogue {
     // The end of a piece of work: a whole tile is stored, a partial one by whoever completes it.
     __device__ void finish(const Work& work, Accumulators (&d)[kSlabs]) const {
         if (kConfig.split_k != 1 && !work.whole() && !reduce(work, d)) return;
-#pragma unroll
-        for (int s = 0; s < kSlabs; ++s) store(work, work.n + (group * kSlabs + s) * kSlabRows, d[s], work.scale);
+        store_slabs(work, d);
     }
 
   private:
+    // A template recursion: the compiler leaves a loop of this size rolled, and the accumulators then live in local memory.
+    template <int kSlab = 0>
+    __device__ void store_slabs(const Work& work, const Accumulators (&d)[kSlabs]) const {
+        store(work, work.n + (group * kSlabs + kSlab) * kSlabRows, d[kSlab], work.scale);
+        if constexpr (kSlab + 1 < kSlabs) store_slabs<kSlab + 1>(work, d);
+    }
     // d: of the slab whose first output is n. Goes through shared memory 32 rows at a time, so that a row
     // leaves in 128-byte runs; two halves of the staging alternate, so that one barrier a step is enough.
     __device__ void store(const Work& work, int n, const Accumulators& d, float scale) const {

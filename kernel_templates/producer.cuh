@@ -61,19 +61,19 @@ class Producer {
 
     // One thread: copies take their operands from uniform registers, so that a warp would issue them one by one anyway.
     __device__ void drive_copy_engine(const Work& work, int chunk, int chunks, int stage) const {
-        constexpr int kBoxRows = x_box_rows(kConfig), kBoxBytes = kBoxRows * 128;
-        const int boxes = arguments_.x_aligned ? (work.rows + kBoxRows - 1) / kBoxRows : 0;
-        const u32 full = ring_.full(stage);
         const bool first = chunk == work.chunk_begin;
         const float scale = first ? scale_of_expert(arguments_, work.expert) : 0;  // on its way while copies are issued
-        ptx::mbarrier_expect_tx(full, chunks * boxes * kBoxBytes + weights_.bytes(work, chunks));
+        const bool whole_stages = arguments_.k % kChunkK == 0;  // one copy brings all chunks of x (contract/tensors.h)
+        const int x_copies = chunks <= 0 || !arguments_.x_aligned ? 0 : whole_stages ? 1 : chunks;
+        const u32 full = ring_.full(stage), x_chunk_bytes = x_rows_of_stage(kConfig, work.rows) * 128;
+        const TensorMap& x_map = arguments_.x_maps[half_of_x(kConfig, work.rows)];
+        ptx::mbarrier_expect_tx(full, x_copies * (whole_stages ? kChunks : 1) * x_chunk_bytes + weights_.bytes(work, chunks));
         weights_.issue(work, chunk, chunks, stage);
-        for (int c = 0; c < chunks; ++c) {
-            const u32 to = ptx::shared_address(ring_.shared.x[stage][c]);
-#pragma unroll 1
-            for (int box = 0; box < boxes; ++box)
-                ptx::tensor_copy(to + box * kBoxBytes, arguments_.x_map, (chunk + c) * kChunkK, work.row + box * kBoxRows, full);
-        }
+        const u32 x = ptx::shared_address(ring_.shared.x[stage]);
+        if (whole_stages && x_copies > 0) ptx::tensor_copy(x, x_map, {0, work.row, chunk}, full);
+        if (!whole_stages)
+            for (int c = 0; c < x_copies; ++c)
+                ptx::tensor_copy(x + c * x_chunk_bytes, x_map, (chunk + c) * kChunkK, work.row, full);
         if (first) {
             Work item = work;
             item.scale = scale;
@@ -84,7 +84,8 @@ class Producer {
     __device__ void store_x(const Work& work, int chunk, int chunks, int stage) const {
         const XTile x = x_tile(arguments_, work.row, work.rows);
         for (int c = 0; c < chunks; ++c)
-            x.store_chunk(ptx::shared_address(ring_.shared.x[stage][c]), chunk + c, int(threadIdx.x));
+            x.store_chunk(ptx::shared_address(ring_.shared.x[stage]) + c * x_rows_of_stage(kConfig, work.rows) * 128, chunk + c,
+                          int(threadIdx.x));
     }
 
     const MatmulArguments& arguments_;

@@ -64,18 +64,18 @@ __device__ inline void mbarrier_wait(u32 barrier, u32 parity) {
 
 // ---- Copies ---------------------------------------------------------------------------------------------------------
 
-// 1-D bulk copy, global -> shared; the bytes count on the barrier. Addresses and bytes are multiples of 16.
-__device__ inline void bulk_copy(u32 to, const void* from, u32 bytes, u32 barrier, u64 cache_policy) {
-    asm volatile(
-        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;" ::"r"(to),
-        "l"(from), "r"(bytes), "r"(barrier), "l"(cache_policy)
-        : "memory");
-}
 // One box of a 2-D tensor map, at column c0 and row c1; outside the tensor it is zero. The bytes count on the barrier.
 __device__ inline void tensor_copy(u32 to, const TensorMap& map, int c0, int c1, u32 barrier) {
     asm volatile(
         "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];" ::"r"(to),
         "l"(&map), "r"(c0), "r"(c1), "r"(barrier)
+        : "memory");
+}
+// The same of a 3-D map.
+__device__ inline void tensor_copy(u32 to, const TensorMap& map, const int (&at)[3], u32 barrier) {
+    asm volatile(
+        "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3, %4}], [%5];" ::"r"(to),
+        "l"(&map), "r"(at[0]), "r"(at[1]), "r"(at[2]), "r"(barrier)
         : "memory");
 }
 // The same of a 4-D and a 5-D map, with a cache policy. at: the box's first element, innermost dimension first.

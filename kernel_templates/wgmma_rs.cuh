@@ -29,32 +29,21 @@ struct CopiedWeights {
     }
 };
 
-// native: a slab's values of a stage are one contiguous run, its scales another.
+// native: two copies bring all slabs and all chunks of a stage. Beyond N and K they are zero.
 template <KernelConfig kConfig, WeightsFormat kFormat>
 struct NativeWeights : CopiedWeights<kConfig> {
     using CopiedWeights<kConfig>::arguments, CopiedWeights<kConfig>::ring;
 
-    __device__ u32 bytes(const Work& work, int chunks) const {
-        return slabs_of<kConfig>(work, arguments.n) * chunks * (kNativeValueTileBytes + kNativeScaleTileBytes);
+    __device__ u32 bytes(const Work&, int chunks) const {
+        return chunks > 0 ? Shared<kConfig>::kSlabs * Shared<kConfig>::kChunks * (kNativeValueTileBytes + kNativeScaleTileBytes) : 0;
     }
     __device__ void issue(const Work& work, int chunk, int chunks, int stage) const {
         if (chunks <= 0) return;
         const u32 full = ring.full(stage);
         const u64 policy = ptx::policy_evict_first();
-        const i64 slab = work.n / kSlabRows;
-        const u8* values = arguments.values + work.expert * arguments.values_expert_bytes +
-                           slab * arguments.values_row_bytes + i64(chunk) * kNativeValueTileBytes;
-        const u8* scales = arguments.scales + work.expert * arguments.scales_expert_bytes +
-                           slab * arguments.scales_row_bytes + i64(chunk) * kNativeScaleTileBytes;
-        const int slabs = slabs_of<kConfig>(work, arguments.n);
-#pragma unroll 1
-        for (int s = 0; s < slabs; ++s) {
-            ptx::bulk_copy(ptx::shared_address(ring.shared.w[stage][s]), values, u32(chunks) * kNativeValueTileBytes, full, policy);
-            ptx::bulk_copy(ptx::shared_address(ring.shared.scales[stage][s]), scales, u32(chunks) * kNativeScaleTileBytes, full,
-                           policy);
-            values += arguments.values_row_bytes;
-            scales += arguments.scales_row_bytes;
-        }
+        const int slab = work.n / kSlabRows;
+        ptx::tensor_copy(ptx::shared_address(ring.shared.w[stage]), arguments.values_map, {0, chunk, slab, work.expert}, full, policy);
+        ptx::tensor_copy(ptx::shared_address(ring.shared.scales[stage]), arguments.scales_map, {0, chunk, slab, work.expert}, full, policy);
     }
 };
 
@@ -141,10 +130,11 @@ struct WgmmaRs {
         const int slab = slab_group_of(kConfig, warpgroup) * kSlabs, part = k_part_of(kConfig, warpgroup);
         // This part's chunks of a stage: part, part + kParts, ...
         const int first = work.chunk_begin + part;
+        const u32 x_chunk = ptx::uniform(x_rows_of_stage(kConfig, work.rows) * 128 >> 4);
         int chunk = first;
         for (; chunk < work.chunk_end; chunk += kChunks) {
             ptx::mbarrier_wait(ring.full(position.stage), position.parity);
-            const u32 x = ptx::uniform(ptx::descriptor_address(ptx::shared_address(shared.x[position.stage][part])));
+            const u32 x = ptx::uniform(ptx::descriptor_address(ptx::shared_address(shared.x[position.stage])) + part * x_chunk);
             // A lane's words and scales of unit i: slab i % kSlabs, chunk i / kSlabs of this part. Those loaded ahead of a chunk that
             // the stage has not are not used.
             const u32 w = ptx::shared_address(shared.w[position.stage][slab][part]) + thread * 16;
@@ -157,7 +147,7 @@ struct WgmmaRs {
 #pragma unroll
             for (int c = 0; c < kChunks / kParts; ++c) {
                 if (c > 0 && chunk + c * kParts >= work.chunk_end) break;
-                const u32 b = x + (c * kParts * SharedMemory::kXChunkBytes >> 4);
+                const u32 b = x + c * kParts * x_chunk;
 #pragma unroll
                 for (int s = 0; s < kSlabs; ++s) {
                     const int i = c * kSlabs + s;

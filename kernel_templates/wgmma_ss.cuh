@@ -106,6 +106,7 @@ struct WgmmaSs {
 
     template <int kN, class Position>
     __device__ void multiply(const Work& work, int warpgroup, Position& position, float (&d)[kSlabs][kConfig.block_m / 2]) const {
+        const u32 x_chunk = ptx::uniform(x_rows_of_stage(kConfig, work.rows) * 128 >> 4);
         for (int chunk = work.chunk_begin; chunk < work.chunk_end; chunk += kChunks) {
             ptx::mbarrier_wait(ring.full(position.stage), position.parity);
             const u32 x = ptx::uniform(ptx::descriptor_address(ptx::shared_address(shared.x[position.stage])));
@@ -117,7 +118,7 @@ struct WgmmaSs {
                     ptx::wgmma_wait<0>();  // accumulators in flight over a branch would serialise all of it
                 }
                 ptx::wgmma_fence();
-                const u32 b = x + (c * SharedMemory::kXChunkBytes >> 4);
+                const u32 b = x + c * x_chunk;
 #pragma unroll
                 for (int s = 0; s < kSlabs; ++s) {
                     const u32 a = w + ((s * kChunks + c) * SharedMemory::kSlabChunkBytes >> 4);

@@ -11,8 +11,8 @@ struct alignas(128) TensorMap {
 };
 
 struct MatmulArguments {
-    // Made at launch (contract/tensors.h): of x where it is aligned and the kernel a wgmma one, of hopper weights for wgmma_rs.
-    TensorMap x_map, values_map, scales_map;
+    // Made at launch (contract/tensors.h): of x where it is aligned and the kernel a wgmma one, of weights for wgmma_rs.
+    TensorMap x_maps[2], values_map, scales_map;
     const void* x;               // [rows, k] bf16, rows x_stride elements apart
     void* y;                     // [rows, n] bf16, rows y_stride elements apart
     const u8* values;            // [experts, ...] as stored_shape() says

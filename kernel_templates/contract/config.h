@@ -121,11 +121,11 @@ constexpr int consumer_registers(const KernelConfig& c) {
     return each < 240 ? each : 240;
 }
 
-// Rows of x that one bulk tensor copy brings: a tile takes as many such boxes as it has rows for, so that small boxes bring few
-// rows too many, and large ones keep the one thread that asks for them less busy.
-constexpr int x_box_rows(const KernelConfig& c) {
-    return c.block_m > 96 && c.block_m % 32 == 0 ? 32 : c.block_m % 16 == 0 ? 16 : 8;
-}
+// Rows of x that a stage holds, of a tile with so many: one copy brings them all, and there are two kinds of it. The one thread that
+// asks for copies takes some 100 clocks for each; rows too many cost traffic.
+constexpr int x_box_rows(const KernelConfig& c, bool half) { return half ? (c.block_m / 2 + 7) / 8 * 8 : c.block_m; }
+constexpr bool half_of_x(const KernelConfig& c, int rows) { return rows <= x_box_rows(c, true); }
+constexpr int x_rows_of_stage(const KernelConfig& c, int rows) { return x_box_rows(c, half_of_x(c, rows)); }
 
 inline constexpr int kBarrierBytes = 2048;        // barriers, flags and work items, an upper bound
 inline constexpr int kStoreTileBytes = 8192;      // a consumer warpgroup's staging of 32 rows x 64 outputs, bf16 (or fp32)

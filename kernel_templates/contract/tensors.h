@@ -18,9 +18,25 @@ struct CopiedTensor {
     int box[5];        // elements
 };
 
-// x in boxes of x_box_rows x 64 k.
-constexpr CopiedTensor x_tensor(const KernelConfig& c, const MatmulArguments& a) {
-    return {a.x, 2, true, 2, {a.k, a.rows}, {2, a.x_stride * 2}, {kChunkK, x_box_rows(c)}};
+// x: all rows of a tile, or of half a tile, and all chunks of a stage; in shared memory chunk by chunk. Where K ends within a chunk,
+// chunk by chunk also in copies: only so does the copy engine know that the rest is zero.
+constexpr CopiedTensor x_tensor(const KernelConfig& c, const MatmulArguments& a, bool half) {
+    const int rows = x_box_rows(c, half);
+    if (a.k % kChunkK != 0) return {a.x, 2, true, 2, {a.k, a.rows}, {2, a.x_stride * 2}, {kChunkK, rows}};
+    return {a.x, 2, true, 3, {kChunkK, a.rows, a.k / kChunkK}, {2, a.x_stride * 2, kChunkK * 2}, {kChunkK, rows, c.block_k / kChunkK}};
+}
+
+// native: all slabs of a tile and all chunks of a stage, in units of 8 bytes. tile_bytes: kNativeValueTileBytes or
+// kNativeScaleTileBytes.
+constexpr CopiedTensor native_tensor(const KernelConfig& c, const MatmulArguments& a, const u8* base, int tile_bytes, i64 row_bytes,
+                                     i64 expert_bytes) {
+    return {base,
+            8,
+            false,
+            4,
+            {tile_bytes / 8, ceil_div(a.k, kChunkK), ceil_div(a.n, kSlabRows), a.experts},
+            {8, tile_bytes, row_bytes, expert_bytes},
+            {tile_bytes / 8, c.block_k / kChunkK, c.block_n / kSlabRows, 1}};
 }
 
 // hopper values of one slab and all chunks of a stage: 16 stored rows of 128 bytes for each chunk, one behind the other in
@@ -51,8 +67,13 @@ constexpr CopiedTensor hopper_scales_tensor(const KernelConfig& c, const Weights
 // Makes the maps that a launch needs: encode(map, tensor) each.
 template <class Encode>
 constexpr void make_maps(const KernelConfig& c, const WeightsFormat& f, MatmulArguments& a, Encode&& encode) {
-    if (is_wgmma(c.variant) && a.x_aligned) encode(a.x_map, x_tensor(c, a));
-    if (c.variant == Variant::wgmma_rs && c.layout == Layout::hopper) {
+    if (is_wgmma(c.variant) && a.x_aligned)
+        for (const bool half : {false, true}) encode(a.x_maps[half], x_tensor(c, a, half));
+    if (c.variant != Variant::wgmma_rs) return;
+    if (c.layout == Layout::native) {
+        encode(a.values_map, native_tensor(c, a, a.values, kNativeValueTileBytes, a.values_row_bytes, a.values_expert_bytes));
+        encode(a.scales_map, native_tensor(c, a, a.scales, kNativeScaleTileBytes, a.scales_row_bytes, a.scales_expert_bytes));
+    } else {
         encode(a.values_map, hopper_values_tensor(c, a));
         encode(a.scales_map, hopper_scales_tensor(c, f, a));
     }

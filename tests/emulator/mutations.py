@@ -9,9 +9,9 @@ MUTATIONS = {
     ("producer.cuh", "«__syncwarp();»"): {
         "lanes of the producer's warp may fall behind": "",
     },
-    ("producer.cuh", "«chunks * boxes * kBoxBytes» + weights_.bytes"): {
-        "16 bytes too few are announced": "chunks * boxes * kBoxBytes - 16",
-        "16 bytes too many are announced": "chunks * boxes * kBoxBytes + 16",
+    ("producer.cuh", "* x_chunk_bytes + «weights_.bytes(work, chunks)»"): {
+        "16 bytes too few are announced": "weights_.bytes(work, chunks) - 16",
+        "16 bytes too many are announced": "weights_.bytes(work, chunks) + 16",
     },
     ("pipeline.cuh", "«consumer_warpgroups(kConfig) * 4»);"): {
         "one arrival too few empties a stage": "consumer_warpgroups(kConfig) * 4 - 1",

@@ -57,14 +57,6 @@ inline void check_aligned(const void* pointer, u64 alignment) {
     if (reinterpret_cast<u64>(pointer) % alignment != 0) throw emulator::Error("a global address is not aligned");
 }
 
-inline void bulk_copy(u32 to, const void* from, u32 bytes, u32 barrier, u64) {
-    check_aligned(from, 16);
-    if (bytes % 16 != 0) throw emulator::Error("a bulk copy of bytes that are no multiple of 16");
-    Block& block = Block::current();
-    block.bulk_copy([&block, to, from, bytes] { std::memcpy(block.shared().at_async(to, bytes, 16), from, bytes); }, barrier,
-                    bytes);
-    block.maybe_yield();
-}
 template <int kRank>
 void tensor_copy(u32 to, const TensorMap& map, const int (&at)[kRank], u32 barrier, u64 = 0) {
     if (to % 128 != 0) throw emulator::Error("a tensor copy to a shared address that is no multiple of 128");

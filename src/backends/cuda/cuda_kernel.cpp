@@ -71,7 +71,9 @@ void encode(TensorMap& map, const CopiedTensor& tensor) {
         box[i] = cuuint32_t(tensor.box[i]);
         steps[i] = 1;
     }
-    const auto type = tensor.element_bytes == 2 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_UINT8;
+    const auto type = tensor.element_bytes == 8   ? CU_TENSOR_MAP_DATA_TYPE_INT64
+                      : tensor.element_bytes == 2 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
+                                                  : CU_TENSOR_MAP_DATA_TYPE_UINT8;
     const auto swizzle = tensor.swizzled ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_NONE;
     check(driver().tensor_map_encode_tiled(reinterpret_cast<CUtensorMap*>(&map), type, cuuint32_t(tensor.rank),
                                            const_cast<void*>(tensor.base), sizes, strides + 1, box, steps,
