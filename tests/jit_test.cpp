@@ -115,6 +115,15 @@ TEST_CASE("what does not compile, spills or is inadmissible is rejected by a rep
     CHECK(spills.spill_bytes > 400);
     CHECK(spills.rejected.find("spills") != std::string::npos);
 
+    // An index that the compiler cannot know keeps an array in local memory: nothing is spilled, and it is as slow.
+    templates.rewrite(
+        "float v[128] = {}; auto* y = static_cast<volatile float*>(a.y);\n"
+        "for (int i = 0; i < a.rows; ++i) v[i * a.n & 127] += y[i];\n"
+        "y[0] = v[a.k & 127];\n");
+    const CompileReport stack = Jit(templates.options()).compile(kConfig, kFormat)->report;
+    CHECK(stack.spill_bytes == 512);
+    CHECK(stack.rejected.find("spills 512 bytes") != std::string::npos);
+
     KernelConfig wide = kConfig;
     wide.block_n = 128;
     CHECK(Jit(templates.options()).compile(wide, kFormat)->report.rejected ==

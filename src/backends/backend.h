@@ -30,7 +30,7 @@ struct DeviceIdentity {
 struct CompileReport {
     std::string image_key;      // sha256 of source, options and NVRTC build; empty on the host
     int registers = 0;          // a thread
-    int spill_bytes = 0;        // stores + loads a thread
+    int spill_bytes = 0;        // in local memory, a thread: spill stores + loads, or the stack frame if that is more
     int shared_bytes = 0;       // static + dynamic
     std::vector<std::string> warnings;
     double compile_ms = 0;      // 0: the image was kept from before
