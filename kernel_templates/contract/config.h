@@ -122,7 +122,7 @@ constexpr int consumer_registers(const KernelConfig& c) {
 }
 
 // Rows of x that a stage holds, of a tile with so many: one copy brings them all, and there are two kinds of it. The one thread that
-// asks for copies takes some 100 clocks for each; rows too many cost traffic.
+// asks for copies is slow at it; rows too many cost traffic.
 constexpr int x_box_rows(const KernelConfig& c, bool half) { return half ? (c.block_m / 2 + 7) / 8 * 8 : c.block_m; }
 constexpr bool half_of_x(const KernelConfig& c, int rows) { return rows <= x_box_rows(c, true); }
 constexpr int x_rows_of_stage(const KernelConfig& c, int rows) { return x_box_rows(c, half_of_x(c, rows)); }
