@@ -4,9 +4,9 @@
 #include <functional>
 
 #include "cache/problem_key.h"
+#include "core/bf16.h"
 #include "core/config_text.h"
 #include "dispatcher/route_maker.h"
-#include "tuner/bf16.h"
 #include "tuner/trial.h"
 
 using namespace mxfp4;
@@ -107,7 +107,7 @@ struct Bench {
 // Adds one part in eight to y[0, n - 1].
 void spoil(const MatmulArguments& a) {
     u16& y = static_cast<u16*>(a.y)[a.n - 1];
-    y = to_bf16(from_bf16(y) * 1.125f);
+    y = float_to_bf16(bf16_to_float(y) * 1.125f);
 }
 
 }  // namespace
@@ -210,6 +210,6 @@ TEST_CASE("a trial passes right kernels of every weight format, and sees what is
           "wrong result: a row in no group was written");
     // Every output a little off: none for itself is too far away.
     CHECK(wrong([](u16* y, const MatmulArguments& a) {
-              for (i64 i = 0; i < i64(a.rows - 2) * a.n; ++i) y[i] = to_bf16(from_bf16(y[i]) * 1.008f);
+              for (i64 i = 0; i < i64(a.rows - 2) * a.n; ++i) y[i] = float_to_bf16(bf16_to_float(y[i]) * 1.008f);
           }).find("wrong result: relative error") == 0);
 }

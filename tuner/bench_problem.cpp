@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "tuner/bf16.h"
+#include "core/bf16.h"
 #include "tuner/random.h"
 
 namespace mxfp4 {
@@ -10,7 +10,7 @@ namespace mxfp4 {
 InputRows::InputRows(std::int64_t k, std::uint64_t seed)
     : k_(k), period_(std::clamp<std::int64_t>((3 << 20) / k, 61, 1021)), bits_(std::size_t(period_ * k)) {
     Random random(seed);
-    for (std::uint16_t& bits : bits_) bits = to_bf16(random.normal());
+    for (std::uint16_t& bits : bits_) bits = float_to_bf16(random.normal());
 }
 
 const InputRows& BenchMemory::input(std::int64_t k) {

@@ -5,7 +5,7 @@
 
 #include <fmt/format.h>
 
-#include "tuner/bf16.h"
+#include "core/bf16.h"
 #include "tuner/random.h"
 #include "tuner/sample_weights.h"
 #include "tuner/verify.h"
@@ -117,7 +117,7 @@ std::string try_kernel(Backend& backend, const Kernel& kernel, const WeightsForm
         return "wrong result: a row in no group was written";
     const Expectation expected = problem.expect(weights);
     std::vector<float> got;
-    for (const Sample& s : expected.samples) got.push_back(from_bf16(y[std::size_t(s.row * problem.n + s.n)]));
+    for (const Sample& s : expected.samples) got.push_back(bf16_to_float(y[std::size_t(s.row * problem.n + s.n)]));
     return compare(expected, got).rejected;
 }
 

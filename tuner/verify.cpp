@@ -6,7 +6,7 @@
 
 #include <fmt/format.h>
 
-#include "tuner/bf16.h"
+#include "core/bf16.h"
 #include "tuner/random.h"
 
 namespace mxfp4 {
@@ -44,7 +44,7 @@ std::vector<float> read_samples(Backend& backend, const BenchProblem& problem, c
             backend.copy_out(y.data(), static_cast<const std::uint16_t*>(problem.y()) + s.row * n, std::size_t(n) * 2);
             have = s.row;
         }
-        values.push_back(from_bf16(y[std::size_t((whole ? s.row * n : 0) + s.n)]));
+        values.push_back(bf16_to_float(y[std::size_t((whole ? s.row * n : 0) + s.n)]));
     }
     return values;
 }

@@ -152,7 +152,6 @@ struct Dispatcher::Impl {
     Serving miss(WeightShape& shape, const RouteKey& key, Stream stream);
     std::optional<Serving> stand_in(const WeightShape& shape, const ProblemShape& problem, bool whole_tiles) const;
     const Route& route_of(WeightShape& shape, const RouteKey& key, Stream stream);
-    void load_whole_tiles(const LoadedKernel& kernel, i64 rows, Stream stream);
     Serving attach_scratch(const Problem& problem, const WeightShape& shape, Serving serving, Stream stream,
                            MatmulArguments& arguments);
 
@@ -235,8 +234,7 @@ Dispatcher::Impl::Serving Dispatcher::Impl::attach_scratch(const Problem& proble
                  "call prepare() with graphs = the captures to come, or give Problem::workspace"});
 }
 
-// ---- What a hit never does
-// -------------------------------------------------------------------------------------------
+// ---- What a hit never does ------------------------------------------------------------------------------------------
 
 Dispatcher::Impl::Serving Dispatcher::Impl::miss(WeightShape& shape, const RouteKey& key, Stream stream) {
     if (backend->is_capturing(stream)) {
@@ -314,25 +312,15 @@ void Dispatcher::Impl::prepare(WeightShape& shape, const PrepareOptions& options
     ScratchNeed need;
     for (const RouteKey& key : keys) {
         const LoadedKernel& kernel = *route_of(shape, key, options.stream).kernel;
-        if (kernel.kernel->config().split_k == 1) continue;
-        need.include(scratch_need(kernel.kernel->config(), shape_of(shape, key), backend->limits().sm_count));
-        load_whole_tiles(kernel, key.rows, options.stream);
+        KernelConfig config = kernel.kernel->config();
+        if (config.split_k == 1) continue;
+        need.include(scratch_need(config, shape_of(shape, key), backend->limits().sm_count));
+        config.split_k = 1;  // for captures that come when no buffer is left
+        route_maker.load(config, shape.format, key.rows, kernel.how, kernel.tried ? std::optional(options.stream) : std::nullopt);
     }
     if (need.bytes() == 0) return;
     scratch.make(options.stream, need);
     scratch.reserve_for_graphs(options.graphs, need, options.stream);
-}
-
-// For captures that come when no scratch is left.
-void Dispatcher::Impl::load_whole_tiles(const LoadedKernel& kernel, i64 rows, Stream stream) {
-    KernelConfig config = kernel.kernel->config();
-    config.split_k = 1;
-    try {
-        kernels.get(config, kernel.format, rows, kernel.how, kernel.tried ? std::optional(stream) : std::nullopt);
-    } catch (const Error& error) {
-        if (kernel.how == How::fallback) throw;
-        (*log)(LogLevel::warning, fmt::format("a tuned kernel is passed over: {}", error.what()));
-    }
 }
 
 std::size_t Dispatcher::Impl::workspace_bytes(const WeightShape& shape, i64 max_rows) const {

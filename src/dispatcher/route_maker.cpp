@@ -44,16 +44,23 @@ std::vector<RouteMaker::Choice> RouteMaker::choices(const WeightShape& shape, co
 
 std::unique_ptr<Route> RouteMaker::make(const WeightShape& shape, const RouteKey& key, Stream stream) const {
     for (const auto& [config, how, changed] : choices(shape, key)) {
-        try {
-            const auto trial = changed ? std::optional(stream) : std::nullopt;
-            return std::make_unique<Route>(Route{key, &kernels_.get(config, shape.format, key.rows, how, trial), how});
-        } catch (const Error& error) {
-            if (how == How::fallback) throw;
-            log_(LogLevel::warning, fmt::format("a tuned kernel is passed over: {}", error.what()));
-        }
+        const auto trial = changed ? std::optional(stream) : std::nullopt;
+        if (const LoadedKernel* const kernel = load(config, shape.format, key.rows, how, trial))
+            return std::make_unique<Route>(Route{key, kernel, how});
     }
     throw Error(ErrorCode::unsupported, "no kernel can serve this problem",
                 {fmt::format("E {} N {} K {}", shape.experts, shape.n, shape.k), "", ""});
+}
+
+const LoadedKernel* RouteMaker::load(const KernelConfig& config, const WeightsFormat& format, i64 rows, How how,
+                                     std::optional<Stream> trial) const {
+    try {
+        return &kernels_.get(config, format, rows, how, trial);
+    } catch (const Error& error) {
+        if (how == How::fallback) throw;
+        log_(LogLevel::warning, fmt::format("a tuned kernel is passed over: {}", error.what()));
+        return nullptr;
+    }
 }
 
 }  // namespace mxfp4

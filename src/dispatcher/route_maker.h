@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "cache/cache.h"
@@ -26,6 +27,11 @@ class RouteMaker {
     // The first choice that loads and, where it has changed, computes what it should when it is tried on the stream.
     // The stream is not in capture.
     std::unique_ptr<Route> make(const WeightShape& shape, const RouteKey& key, Stream stream) const;
+
+    // A config's kernel, tried first where a trial's stream is given. Null, with a warning, where it cannot serve; the
+    // library's default (how = fallback) throws instead, for nothing comes after it.
+    const LoadedKernel* load(const KernelConfig& config, const WeightsFormat& format, i64 rows, How how,
+                             std::optional<Stream> trial) const;
 
   private:
     Backend& backend_;

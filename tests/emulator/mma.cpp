@@ -6,7 +6,7 @@
 
 #include <fmt/format.h>
 
-#include "backends/host/tile.h"
+#include "core/bf16.h"
 
 namespace mxfp4::emulator {
 namespace {

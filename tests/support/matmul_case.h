@@ -11,7 +11,7 @@
 #include <fmt/format.h>
 #include <mxfp4/packed.h>
 
-#include "backends/host/tile.h"
+#include "core/bf16.h"
 #include "reference/reference.h"
 
 namespace mxfp4::test {

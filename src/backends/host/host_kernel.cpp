@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <vector>
 
 #include "backends/host/tile.h"
+#include "core/bf16.h"
 
 namespace mxfp4 {
 namespace {
