@@ -49,7 +49,6 @@ __device__ inline void run_warp_specialised(const MatmulArguments& arguments) {
     extern __shared__ u8 dynamic_shared[];
     auto& shared = *reinterpret_cast<Shared<kConfig>*>((reinterpret_cast<u64>(dynamic_shared) + 1023) & ~u64(1023));
     const Kernel kernel{arguments, shared, {shared}};
-    if (threadIdx.x == 0 && arguments.x_aligned) ptx::prefetch_tensor_map(arguments.x_maps[0]);
     kernel.ring.init(Kernel::threads_arrive(arguments));
     ptx::let_next_grid_start();
     ptx::wait_for_grids_before();

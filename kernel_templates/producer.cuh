@@ -29,14 +29,12 @@ class Producer {
     __device__ void run() {
         if (!threads_arrive(arguments_) && threadIdx.x >= 32) return;  // the copy engine does it all: one warp drives it
         Scheduler<kConfig> scheduler(arguments_);
-        Work work;
+        Work work = Work::none();
         while (scheduler.next(work)) {
             if (work.expert < 0) work.chunk_end = work.chunk_begin;  // nothing to add up, yet rows to write
             load(work);
         }
-        work.rows = 0;
-        work.chunk_end = work.chunk_begin;
-        load(work);
+        load(Work::none());
     }
 
   private:

@@ -146,10 +146,6 @@ __device__ inline void store_shared2(u32 to, u16 v) {
     asm volatile("st.shared.u16 [%0], %1;" ::"r"(to), "h"(v) : "memory");
 }
 
-__device__ inline void prefetch_tensor_map(const TensorMap& map) {
-    asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
-}
-
 // ---- Dependent launches ---------------------------------------------------------------------------------------------
 
 // Until the grids before this one have ended and all that they wrote can be seen. Before it, touch no memory that they may use.
@@ -180,6 +176,16 @@ __device__ inline void wgmma_commit() { asm volatile("wgmma.commit_group.sync.al
 template <int kPending>
 __device__ inline void wgmma_wait() {
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
+}
+// Waits for all of them. The accumulators count as written here: the compiler knows no other reason to look at them after the wait
+// only, and has copied them before it.
+template <int kSlabs, int kCount>
+__device__ inline void wgmma_wait_for(float (&d)[kSlabs][kCount]) {
+    wgmma_wait<0>();
+#pragma unroll
+    for (int s = 0; s < kSlabs; ++s)
+#pragma unroll
+        for (int i = 0; i < kCount; ++i) asm volatile("" : "+f"(d[s][i])::"memory");
 }
 
 // Descriptor of a K-major bf16 tile of 128-byte rows (64 k) under the 128-byte XOR swizzle; the tile is 1024-byte aligned,

@@ -21,6 +21,11 @@ struct alignas(16) Work {
     bool first_range_starts_here;  // the tile starts where first_range starts
 
     __device__ bool whole() const { return first_range == last_range; }
+    __device__ static Work none() {
+        Work work = {};
+        work.expert = -1;
+        return work;
+    }
 };
 
 __device__ inline float scale_of_expert(const MatmulArguments& a, int expert) {

@@ -125,57 +125,65 @@ struct WgmmaRs {
 
     template <int kN, class Position>
     __device__ void multiply(const Work& work, int warpgroup, Position& position, float (&d)[kSlabs][kConfig.block_m / 2]) const {
-        const auto rule = ScaleRule<kFormat>::of_expert(arguments.expert_shift, work.expert);
-        const int thread = int(threadIdx.x) & 127;
-        const int slab = slab_group_of(kConfig, warpgroup) * kSlabs, part = k_part_of(kConfig, warpgroup);
         // This part's chunks of a stage: part, part + kParts, ...
-        const int first = work.chunk_begin + part;
-        const u32 x_chunk = ptx::uniform(x_rows_of_stage(kConfig, work.rows) * 128 >> 4);
+        const int part = k_part_of(kConfig, warpgroup), first = work.chunk_begin + part;
         int chunk = first;
-        for (; chunk < work.chunk_end; chunk += kChunks) {
-            ptx::mbarrier_wait(ring.full(position.stage), position.parity);
-            const u32 x = ptx::uniform(ptx::descriptor_address(ptx::shared_address(shared.x[position.stage])) + part * x_chunk);
-            // A lane's words and scales of unit i: slab i % kSlabs, chunk i / kSlabs of this part. Those loaded ahead of a chunk that
-            // the stage has not are not used.
-            const u32 w = ptx::shared_address(shared.w[position.stage][slab][part]) + thread * 16;
-            const u32 scales = ptx::shared_address(shared.scales[position.stage][slab][part]) + thread / 4 * 4;
-            const auto load = [&](int i) -> Unit {
-                const int tile = i % kSlabs * kChunks + i / kSlabs * kParts;
-                return {ptx::load_shared16(w + tile * kNativeValueTileBytes), ptx::load_shared4(scales + tile * kNativeScaleTileBytes)};
-            };
-            Unit next = load(0);
-#pragma unroll
-            for (int c = 0; c < kChunks / kParts; ++c) {
-                if (c > 0 && chunk + c * kParts >= work.chunk_end) break;
-                const u32 b = x + c * kParts * x_chunk;
-#pragma unroll
-                for (int s = 0; s < kSlabs; ++s) {
-                    const int i = c * kSlabs + s;
-                    if (!kLoadAhead && i > 0) next = load(i);
-                    const ptx::Word4 words = next.words;
-                    u32 scale_word = next.scale_word;
-                    if (kLoadAhead && i + 1 < kChunks / kParts * kSlabs) next = load(i + 1);
-                    if constexpr (kFormat.layout == Layout::hopper)
-                        scale_word = without_padding(scale_word, chunk + c * kParts, arguments.k / kBlockElements);
-                    multiply_half<kN>(words.x, words.y, rule.multipliers(even_scales(scale_word)), b, d[s]);
-                    if (kOverlapStages && c == 0 && s == 0)  // the products of the stage before are complete
-                        ring.release_before(position, chunk > first);
-                    multiply_half<kN>(words.z, words.w, rule.multipliers(odd_scales(scale_word)), b + 4, d[s]);
-                }
-            }
+        if (kParts == 1 || chunk < work.chunk_end) {
+            const int slab = slab_group_of(kConfig, warpgroup) * kSlabs;
+            const auto rule = ScaleRule<kFormat>::of_expert(arguments.expert_shift, work.expert);
+            const u32 x_chunk = ptx::uniform(x_rows_of_stage(kConfig, work.rows) * 128 >> 4);
+            do {
+                ptx::mbarrier_wait(ring.full(position.stage), position.parity);
+                multiply_stage<kN>(work.chunk_end, chunk, chunk > first, slab, part, x_chunk, rule, position, d);
+                chunk += kChunks;
+            } while (chunk < work.chunk_end);
             if constexpr (kOverlapStages) {
-                position.advance();
-            } else {
-                ptx::wgmma_wait<0>();
-                ring.release(position);
+                ptx::wgmma_wait_for(d);
+                ring.release_before(position, true);
             }
-        }
-        if constexpr (kOverlapStages) {
-            ptx::wgmma_wait<0>();
-            ring.release_before(position, chunk > first);
         }
         if (kParts > 1 && chunk - part < work.chunk_end) {  // the last stage had nothing for this part
             ptx::mbarrier_wait(ring.full(position.stage), position.parity);
+            ring.release(position);
+        }
+    }
+
+    template <int kN, class Position>
+    __device__ void multiply_stage(int chunk_end, int chunk, bool stage_before, int slab, int part, u32 x_chunk,
+                                   const ScaleRule<kFormat>& rule, Position& position, float (&d)[kSlabs][kConfig.block_m / 2]) const {
+        const int thread = int(threadIdx.x) & 127;
+        const u32 x = ptx::uniform(ptx::descriptor_address(ptx::shared_address(shared.x[position.stage])) + part * x_chunk);
+        // A lane's words and scales of unit i: slab i % kSlabs, chunk i / kSlabs of this part. Those loaded ahead of a chunk that the
+        // stage has not are not used.
+        const u32 w = ptx::shared_address(shared.w[position.stage][slab][part]) + thread * 16;
+        const u32 scales = ptx::shared_address(shared.scales[position.stage][slab][part]) + thread / 4 * 4;
+        const auto load = [&](int i) -> Unit {
+            const int tile = i % kSlabs * kChunks + i / kSlabs * kParts;
+            return {ptx::load_shared16(w + tile * kNativeValueTileBytes), ptx::load_shared4(scales + tile * kNativeScaleTileBytes)};
+        };
+        Unit next = load(0);
+#pragma unroll
+        for (int c = 0; c < kChunks / kParts; ++c) {
+            if (c > 0 && chunk + c * kParts >= chunk_end) break;
+            const u32 b = x + c * kParts * x_chunk;
+#pragma unroll
+            for (int s = 0; s < kSlabs; ++s) {
+                const int i = c * kSlabs + s;
+                if (!kLoadAhead && i > 0) next = load(i);
+                const ptx::Word4 words = next.words;
+                u32 scale_word = next.scale_word;
+                if (kLoadAhead && i + 1 < kChunks / kParts * kSlabs) next = load(i + 1);
+                if constexpr (kFormat.layout == Layout::hopper)
+                    scale_word = without_padding(scale_word, chunk + c * kParts, arguments.k / kBlockElements);
+                multiply_half<kN>(words.x, words.y, rule.multipliers(even_scales(scale_word)), b, d[s]);
+                if (kOverlapStages && c == 0 && s == 0) ring.release_before(position, stage_before);  // its products are complete
+                multiply_half<kN>(words.z, words.w, rule.multipliers(odd_scales(scale_word)), b + 4, d[s]);
+            }
+        }
+        if constexpr (kOverlapStages) {
+            position.advance();
+        } else {
+            ptx::wgmma_wait_for(d);
             ring.release(position);
         }
     }

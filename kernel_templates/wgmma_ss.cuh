@@ -128,7 +128,7 @@ struct WgmmaSs {
                 }
                 ptx::wgmma_commit();
             }
-            ptx::wgmma_wait<0>();
+            ptx::wgmma_wait_for(d);
             ring.release(position);
         }
     }

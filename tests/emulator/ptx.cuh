@@ -116,8 +116,6 @@ inline void store_shared16(u32 to, Word4 v) { store_shared(to, v); }
 inline void store_shared4(u32 to, u32 v) { store_shared(to, v); }
 inline void store_shared2(u32 to, u16 v) { store_shared(to, v); }
 
-inline void prefetch_tensor_map(const TensorMap&) {}
-
 // Grids run one after the other.
 inline void wait_for_grids_before() {}
 inline void let_next_grid_start() {}
@@ -140,6 +138,10 @@ inline void wgmma_commit() {
 template <int kPending>
 void wgmma_wait() {
     Block::current().meet("wgmma.wait_group", nullptr, [](Block& block, void* const*) { block.wait_products(kPending); });
+}
+template <class Accumulators>
+void wgmma_wait_for(Accumulators&) {
+    wgmma_wait<0>();
 }
 
 inline u32 descriptor_address(u32 shared_address) { return (shared_address & 0x3FFFF) >> 4; }
