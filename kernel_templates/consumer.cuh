@@ -12,26 +12,24 @@ namespace mxfp4 {
 
 // One consumer warp's copy of a work item: its stage goes back to the producer before the tile is stored, and the registers
 // are wanted for accumulators.
-__device__ inline void keep_item(const Work& from, Work& to) {
+__device__ inline void keep_item(u32 from, u32 to) {
     if (ptx::lane_id() < int(sizeof(Work) / 16))
-        ptx::store_shared16(ptx::shared_address(&to) + ptx::lane_id() * 16,
-                            ptx::load_shared16(ptx::shared_address(&from) + ptx::lane_id() * 16));
+        ptx::store_shared16(to + ptx::lane_id() * 16, ptx::load_shared16(from + ptx::lane_id() * 16));
     __syncwarp();
 }
 
 // multiply.template operator()<kN>(work, position, d) adds W · Xᵀ over the work's chunks to d, accumulators of [slabs] m64nNk16 of
 // which the first kN / 2 each are the tile's, and frees the item's stages.
 template <KernelConfig kConfig, class Multiply>
-__device__ inline void consume(const MatmulArguments& arguments, Shared<kConfig>& shared, int warpgroup, Multiply&& multiply) {
+__device__ inline void consume(const MatmulArguments& arguments, const Ring<kConfig>& ring, int warpgroup, Multiply&& multiply) {
     constexpr int kSlabs = slabs_per_warpgroup(kConfig);
     typename Ring<kConfig>::Position position;
-    const Ring<kConfig> ring{shared};
-    const Epilogue<kConfig> epilogue{arguments, shared, slab_group_of(kConfig, warpgroup), k_part_of(kConfig, warpgroup)};
-    Work& item = shared.item[ptx::warp_id() - kProducerWarps];
+    const Epilogue<kConfig> epilogue{arguments, ring.shared, slab_group_of(kConfig, warpgroup), k_part_of(kConfig, warpgroup)};
+    const u32 item = ring.item(ptx::warp_id() - kProducerWarps);
     for (;;) {
         ptx::mbarrier_wait(ring.full(position.stage), position.parity);
-        keep_item(shared.work[position.stage], item);
-        const Work work = load_shared_struct(item);
+        keep_item(ring.work(position.stage), item);
+        const auto work = load_shared_struct<Work>(item);
         if (work.rows == 0) break;
         typename Epilogue<kConfig>::Accumulators d[kSlabs];
         epilogue.clear(d);
@@ -39,7 +37,7 @@ __device__ inline void consume(const MatmulArguments& arguments, Shared<kConfig>
             with_tile_rows<kConfig.block_m>(work.tile_m, [&]<int kN>() { multiply.template operator()<kN>(work, position, d); });
         else
             ring.release(position);  // the stage that brought the item has nothing else in it
-        if (epilogue.combine(d)) epilogue.finish(load_shared_struct(item), d);
+        if (epilogue.combine(d)) epilogue.finish(load_shared_struct<Work>(item), d);
     }
 }
 
@@ -48,7 +46,7 @@ template <KernelConfig kConfig, class Kernel>
 __device__ inline void run_warp_specialised(const MatmulArguments& arguments) {
     extern __shared__ u8 dynamic_shared[];
     auto& shared = *reinterpret_cast<Shared<kConfig>*>((reinterpret_cast<u64>(dynamic_shared) + 1023) & ~u64(1023));
-    const Kernel kernel{arguments, shared, {shared}};
+    const Kernel kernel{arguments, Ring<kConfig>(shared)};
     kernel.ring.init(Kernel::threads_arrive(arguments));
     ptx::let_next_grid_start();
     ptx::wait_for_grids_before();

@@ -19,6 +19,11 @@ struct RingPosition {
             parity ^= 1;
         }
     }
+    __device__ void advance(int count) {
+        const int turns = (stage + count) / kStages;
+        stage += count - turns * kStages;
+        parity ^= turns & 1;
+    }
 };
 
 // Everything a wgmma kernel keeps in shared memory. x and decoded weights are in 128-byte rows of 64 k under the XOR swizzle
@@ -50,9 +55,18 @@ struct Ring {
     using Position = RingPosition<kConfig.stages>;
 
     Shared<kConfig>& shared;
+    u32 base;  // its address; kept, because what leads to it is long, and would be gone through again for every stage
 
-    __device__ u32 full(int stage) const { return ptx::shared_address(&shared.full[stage]); }
-    __device__ u32 empty(int stage) const { return ptx::shared_address(&shared.empty[stage]); }
+    __device__ explicit Ring(Shared<kConfig>& s) : shared(s), base(ptx::kept(ptx::shared_address(&s))) {}
+
+    // Shared-memory addresses of its parts.
+    __device__ u32 full(int stage) const { return at(&somewhere()->full[stage]); }
+    __device__ u32 empty(int stage) const { return at(&somewhere()->empty[stage]); }
+    __device__ u32 x(int stage) const { return at(&somewhere()->x[stage]); }
+    __device__ u32 w(int stage, int slab, int chunk) const { return at(&somewhere()->w[stage][slab][chunk]); }
+    __device__ u32 scales(int stage, int slab, int chunk) const { return at(&somewhere()->scales[stage][slab][chunk]); }
+    __device__ u32 work(int stage) const { return at(&somewhere()->work[stage]); }
+    __device__ u32 item(int warp) const { return at(&somewhere()->item[warp]); }
 
     __device__ void init(bool threads_arrive) const {
         if (threadIdx.x == 0) {
@@ -76,21 +90,35 @@ struct Ring {
         __syncwarp();  // all lanes have read what they need
         ptx::mbarrier_arrive_if(there_is && ptx::lane_id() == 0, empty(stage));
     }
+
+  private:
+    // Stands for a Shared of which only addresses are taken: offsetof, which NVRTC lacks without headers.
+    static constexpr u64 kSomewhere = 1024;
+    __device__ static const Shared<kConfig>* somewhere() { return reinterpret_cast<const Shared<kConfig>*>(kSomewhere); }
+    __device__ u32 at(const void* part) const { return base + u32(reinterpret_cast<u64>(part) - kSomewhere); }
 };
 
-// A struct of 16-byte words in shared memory. The loads are volatile: fields that are wanted again later are loaded again, not kept
-// in registers over a main loop that needs them all.
+// Structs of 16-byte words in shared memory. Loads are volatile: fields that are wanted again later are loaded again, not kept in
+// registers over a main loop that needs them all.
 template <class T>
-__device__ inline T load_shared_struct(const T& from) {
+union StructWords {
     static_assert(sizeof(T) % 16 == 0 && alignof(T) >= 16);
-    union {
-        ptx::Word4 words[sizeof(T) / 16];
-        T value;
-    };
-    const u32 address = ptx::shared_address(&from);
+    ptx::Word4 words[sizeof(T) / 16];
+    T value;
+};
+template <class T>
+__device__ inline T load_shared_struct(u32 from) {
+    StructWords<T> s;
 #pragma unroll
-    for (int i = 0; i < int(sizeof(T) / 16); ++i) words[i] = ptx::load_shared16(address + i * 16);
-    return value;
+    for (int i = 0; i < int(sizeof(T) / 16); ++i) s.words[i] = ptx::load_shared16(from + i * 16);
+    return s.value;
+}
+template <class T>
+__device__ inline void store_shared_struct(u32 to, const T& value) {
+    StructWords<T> s;
+    s.value = value;
+#pragma unroll
+    for (int i = 0; i < int(sizeof(T) / 16); ++i) ptx::store_shared16(to + i * 16, s.words[i]);
 }
 
 // A tile of x in global memory. Rows beyond the tile are left as they are in shared memory: each row of x reaches one column

@@ -15,6 +15,22 @@ __device__ inline int lane_id() { return int(threadIdx.x) & 31; }
 // A value that all lanes of the warp have alike, made known to the compiler as such: it then computes with it on the uniform
 // datapath.
 __device__ inline u32 uniform(u32 value) { return __shfl_sync(~0u, value, 0); }
+__device__ inline int uniform(int value) { return int(uniform(u32(value))); }
+// The same value, of which the compiler no longer knows how to compute it anew: it stays in a register.
+__device__ inline u32 kept(u32 value) {
+    asm volatile("" : "+r"(value));
+    return value;
+}
+// True in one lane of the warp. The compiler knows what it means: code under it may take its operands from uniform registers.
+__device__ inline bool elect_one() {
+    u32 elected;
+    asm volatile(
+        "{\n.reg .pred p;\n"
+        "elect.sync _|p, 0xffffffff;\n"
+        "selp.u32 %0, 1, 0, p;\n}"
+        : "=r"(elected));
+    return elected != 0;
+}
 // threadIdx.x, read anew: the compiler neither merges nor hoists it. Where a value that hangs on it would otherwise live in a
 // register across a main loop that needs them all.
 __device__ inline int thread_id_anew() {
@@ -44,6 +60,9 @@ __device__ inline void mbarrier_arrive_if(bool condition, u32 barrier) {
 }
 __device__ inline void mbarrier_expect_tx(u32 barrier, u32 bytes) {
     asm volatile("mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
+}
+__device__ inline void mbarrier_arrive_expect_tx(u32 barrier, u32 bytes) {
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
 }
 // True when the phase of this parity has completed; may wait a while in hardware before saying no.
 __device__ inline bool mbarrier_try_wait(u32 barrier, u32 parity) {
@@ -93,11 +112,8 @@ __device__ inline void tensor_copy(u32 to, const TensorMap& map, const int (&at)
         "l"(&map), "r"(at[0]), "r"(at[1]), "r"(at[2]), "r"(at[3]), "r"(at[4]), "r"(barrier), "l"(cache_policy)
         : "memory");
 }
-__device__ inline u64 policy_evict_first() {
-    u64 policy;
-    asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
-    return policy;
-}
+// What createpolicy.fractional.L2::evict_first makes of 1.0 (read in SASS): constant, and so no work in a loop.
+inline constexpr u64 kEvictFirst = 0x12F0000000000000ull;
 // 16 bytes, global -> shared; only the first `valid` (0..16) are read, the rest become zero.
 __device__ inline void cp_async16(u32 to, const void* from, int valid) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(valid) : "memory");

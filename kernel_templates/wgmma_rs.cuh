@@ -34,16 +34,14 @@ template <KernelConfig kConfig, WeightsFormat kFormat>
 struct NativeWeights : CopiedWeights<kConfig> {
     using CopiedWeights<kConfig>::arguments, CopiedWeights<kConfig>::ring;
 
-    __device__ u32 bytes(const Work&, int chunks) const {
-        return chunks > 0 ? Shared<kConfig>::kSlabs * Shared<kConfig>::kChunks * (kNativeValueTileBytes + kNativeScaleTileBytes) : 0;
+    __device__ u32 bytes(const Work&) const {
+        return Shared<kConfig>::kSlabs * Shared<kConfig>::kChunks * (kNativeValueTileBytes + kNativeScaleTileBytes);
     }
-    __device__ void issue(const Work& work, int chunk, int chunks, int stage) const {
-        if (chunks <= 0) return;
+    __device__ void issue(const Work& work, int chunk, int stage) const {
         const u32 full = ring.full(stage);
-        const u64 policy = ptx::policy_evict_first();
         const int slab = work.n / kSlabRows;
-        ptx::tensor_copy(ptx::shared_address(ring.shared.w[stage]), arguments.values_map, {0, chunk, slab, work.expert}, full, policy);
-        ptx::tensor_copy(ptx::shared_address(ring.shared.scales[stage]), arguments.scales_map, {0, chunk, slab, work.expert}, full, policy);
+        ptx::tensor_copy(ring.w(stage, 0, 0), arguments.values_map, {0, chunk, slab, work.expert}, full, ptx::kEvictFirst);
+        ptx::tensor_copy(ring.scales(stage, 0, 0), arguments.scales_map, {0, chunk, slab, work.expert}, full, ptx::kEvictFirst);
     }
 };
 
@@ -53,27 +51,23 @@ template <KernelConfig kConfig, WeightsFormat kFormat>
 struct HopperWeights : CopiedWeights<kConfig> {
     using CopiedWeights<kConfig>::arguments, CopiedWeights<kConfig>::ring;
 
-    __device__ u32 bytes(const Work& work, int chunks) const {
-        constexpr int kBoxBytes = Shared<kConfig>::kChunks * (kNativeValueTileBytes + kNativeScaleTileBytes);
-        return chunks > 0 ? slabs_of<kConfig>(work, arguments.n) * kBoxBytes : 0;
+    __device__ u32 bytes(const Work& work) const {
+        return slabs_of<kConfig>(work, arguments.n) * Shared<kConfig>::kChunks * (kNativeValueTileBytes + kNativeScaleTileBytes);
     }
-    __device__ void issue(const Work& work, int chunk, int chunks, int stage) const {
-        if (chunks <= 0) return;
+    __device__ void issue(const Work& work, int chunk, int stage) const {
         constexpr int w = kFormat.scale_warps;
         const u32 full = ring.full(stage);
-        const u64 policy = ptx::policy_evict_first();
         const int slab0 = work.n / kSlabRows, slabs = slabs_of<kConfig>(work, arguments.n);
 #pragma unroll 1
         for (int s = 0; s < slabs; ++s) {
             const int row_group = (slab0 + s) * 4, row = row_group / (2 * w) * w + row_group % w, half = row_group / w & 1;
-            ptx::tensor_copy(ptx::shared_address(ring.shared.w[stage][s]), arguments.values_map, {0, (slab0 + s) * 16, chunk, work.expert},
-                             full, policy);
+            ptx::tensor_copy(ring.w(stage, s, 0), arguments.values_map, {0, (slab0 + s) * 16, chunk, work.expert}, full,
+                             ptx::kEvictFirst);
+            const u32 scales = ring.scales(stage, s, 0);
             if constexpr (w == 1)
-                ptx::tensor_copy(ptx::shared_address(ring.shared.scales[stage][s]), arguments.scales_map,
-                                 {0, half, row, chunk, work.expert}, full, policy);
+                ptx::tensor_copy(scales, arguments.scales_map, {0, half, row, chunk, work.expert}, full, ptx::kEvictFirst);
             else
-                ptx::tensor_copy(ptx::shared_address(ring.shared.scales[stage][s]), arguments.scales_map,
-                                 {0, row, half, chunk, work.expert}, full, policy);
+                ptx::tensor_copy(scales, arguments.scales_map, {0, row, half, chunk, work.expert}, full, ptx::kEvictFirst);
         }
     }
 };
@@ -106,14 +100,13 @@ struct WgmmaRs {
     static constexpr bool kOverlapStages = kSpareRegisters >= kFragmentRegisters + 8 + 8 * tile_rows_count(kConfig.block_m);
 
     const MatmulArguments& arguments;
-    SharedMemory& shared;
     Ring<kConfig> ring;
 
     __device__ static bool threads_arrive(const MatmulArguments& a) { return Producer<kConfig, Weights>::threads_arrive(a); }
     __device__ void produce() const { Producer<kConfig, Weights>(arguments, ring, {{arguments, ring}}).run(); }
 
     __device__ void consume(int warpgroup) const {
-        mxfp4::consume<kConfig>(arguments, shared, warpgroup, [&]<int kN>(const Work& work, auto& position, auto& d) {
+        mxfp4::consume<kConfig>(arguments, ring, warpgroup, [&]<int kN>(const Work& work, auto& position, auto& d) {
             multiply<kN>(work, warpgroup, position, d);
         });
     }
@@ -152,11 +145,11 @@ struct WgmmaRs {
     __device__ void multiply_stage(int chunk_end, int chunk, bool stage_before, int slab, int part, u32 x_chunk,
                                    const ScaleRule<kFormat>& rule, Position& position, float (&d)[kSlabs][kConfig.block_m / 2]) const {
         const int thread = int(threadIdx.x) & 127;
-        const u32 x = ptx::uniform(ptx::descriptor_address(ptx::shared_address(shared.x[position.stage])) + part * x_chunk);
+        const u32 x = ptx::uniform(ptx::descriptor_address(ring.x(position.stage)) + part * x_chunk);
         // A lane's words and scales of unit i: slab i % kSlabs, chunk i / kSlabs of this part. Those loaded ahead of a chunk that the
         // stage has not are not used.
-        const u32 w = ptx::shared_address(shared.w[position.stage][slab][part]) + thread * 16;
-        const u32 scales = ptx::shared_address(shared.scales[position.stage][slab][part]) + thread / 4 * 4;
+        const u32 w = ring.w(position.stage, slab, part) + thread * 16;
+        const u32 scales = ring.scales(position.stage, slab, part) + thread / 4 * 4;
         const auto load = [&](int i) -> Unit {
             const int tile = i % kSlabs * kChunks + i / kSlabs * kParts;
             return {ptx::load_shared16(w + tile * kNativeValueTileBytes), ptx::load_shared4(scales + tile * kNativeScaleTileBytes)};

@@ -26,6 +26,9 @@ inline u32 uniform(u32 value) {
     if (of_lane_0 != value) throw emulator::Error("a value that should be uniform differs between lanes");
     return of_lane_0;
 }
+inline int uniform(int value) { return int(uniform(u32(value))); }
+inline u32 kept(u32 value) { return value; }
+inline bool elect_one() { return lane_id() == 0; }
 inline int thread_id_anew() { return int(threadIdx.x); }
 inline int warp_id() { return int(threadIdx.x) >> 5; }
 
@@ -41,6 +44,10 @@ inline void mbarrier_arrive(u32 barrier) {
     Block::current().maybe_yield();
     Block::current().mbarrier_arrive(barrier);
     Block::current().maybe_yield();
+}
+inline void mbarrier_arrive_expect_tx(u32 barrier, u32 bytes) {
+    Block::current().mbarrier_expect(barrier, bytes);
+    mbarrier_arrive(barrier);
 }
 inline void mbarrier_arrive_if(bool condition, u32 barrier) {
     if (condition) mbarrier_arrive(barrier);
@@ -76,7 +83,7 @@ void tensor_copy(u32 to, const TensorMap& map, const int (&at)[kRank], u32 barri
 inline void tensor_copy(u32 to, const TensorMap& map, int c0, int c1, u32 barrier) {
     tensor_copy(to, map, {c0, c1}, barrier);
 }
-inline u64 policy_evict_first() { return 0; }
+inline constexpr u64 kEvictFirst = 0;
 inline void cp_async16(u32 to, const void* from, int valid) {
     check_aligned(from, 16);
     Block::current().cp_async(to, from, valid);
