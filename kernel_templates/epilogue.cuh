@@ -122,28 +122,39 @@ struct Epilogue {
     // Adds up the partial tiles of all ranges that share this tile, in the order of k, in whichever thread block arrives
     // last: the same bits at every run. Returns whether this is that block; d then holds the sum.
     __device__ bool reduce(const Work& work, Accumulators (&d)[kSlabs]) const {
+        // The tile's beginning is most often what comes last: it need not go through memory.
+        if (work.range == work.first_range && arrives_last(work, /*only_look=*/true)) {
+            add_partials(work, work.first_range + 1, d);
+            return true;
+        }
         store_partial(work, d);
         __threadfence();
         sync();
-        u32* counter = static_cast<u32*>(arguments.workspace) + work.first_range * kCountersPerRange + group;
+        if (!arrives_last(work, /*only_look=*/false)) return false;
+        clear(d);
+        add_partials(work, work.first_range, d);
+        return true;
+    }
+    // Counts this range's arrival, if it is not only to look; whether all others had arrived before.
+    __device__ bool arrives_last(const Work& work, bool only_look) const {
         if (thread() == 0) {
+            u32* counter = static_cast<u32*>(arguments.workspace) + work.first_range * kCountersPerRange + group;
             const u32 others = u32(work.last_range - work.first_range);
-            const u32 arrived = atomicAdd(counter, 1);
+            const u32 arrived = atomicAdd(counter, only_look ? 0 : 1);
             if (arrived == others) *counter = 0;  // ready for the next launch
             shared.last_arriver[group] = arrived == others;
         }
         sync();
         const bool last = shared.last_arriver[group] != 0;
-        if (last) {
-            __threadfence();
-            clear(d);
-            for (int range = work.first_range; range <= work.last_range; ++range) {
-                const bool starts_range = range != work.first_range || work.first_range_starts_here;
-                add_partial(work, 2 * range + (starts_range ? 0 : 1), d);
-            }
-        }
         sync();  // last_arriver may be written again
+        if (last) __threadfence();
         return last;
+    }
+    __device__ void add_partials(const Work& work, int first_range, Accumulators (&d)[kSlabs]) const {
+        for (int range = first_range; range <= work.last_range; ++range) {
+            const bool starts_range = range != work.first_range || work.first_range_starts_here;
+            add_partial(work, 2 * range + (starts_range ? 0 : 1), d);
+        }
     }
 
     // Outputs 8*half .. +7 of this warp's 16, rows 8j .. 8j+7: a lane's two rows of y as a pair.

@@ -87,7 +87,6 @@ class Producer {
         do {
             const int stage = position_.stage;
             ptx::mbarrier_wait(ring_.empty(stage), position_.parity ^ 1);
-            __syncwarp();  // a lane that looked only after the copies were consumed would see the phase after, and hang
             const int left = work.chunk_end - chunk, chunks = left < kChunks ? left : kChunks;
             if (threadIdx.x < 32 && ptx::elect_one()) {
                 if (chunk == work.chunk_begin) store_shared_struct(ring_.work(stage), work);

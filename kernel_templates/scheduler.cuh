@@ -46,8 +46,14 @@ class Scheduler {
                 load_groups(base);
                 tiles += group_tiles_;
             }
-            steps_ = tiles * tiles_n_ * chunks_;
-            ranges_ = kConfig.split_k == 0 ? int(gridDim.x) : tiles * tiles_n_ * kConfig.split_k;
+            tiles *= tiles_n_;
+            if constexpr (kConfig.split_k == 0) {
+                const int grid = int(gridDim.x), waves = tiles / grid;
+                whole_tiles_ = tiles % grid == 0 ? tiles : waves > 1 ? (waves - 1) * grid : 0;
+                tile_ = int(blockIdx.x);
+            }
+            steps_ = (tiles - whole_tiles_) * chunks_;
+            ranges_ = kConfig.split_k == 0 ? int(gridDim.x) : tiles * kConfig.split_k;
             if (ranges_ > steps_) ranges_ = steps_;
         }
         load_groups(0);
@@ -63,6 +69,14 @@ class Scheduler {
             work.range = work.first_range = work.last_range = range_;
             return true;
         } else {
+            if (tile_ < whole_tiles_) {
+                if (!find(tile_, work)) return false;
+                work.chunk_begin = 0;
+                work.chunk_end = chunks_;
+                work.range = work.first_range = work.last_range = 0;
+                tile_ += gridDim.x;
+                return true;
+            }
             bool first_piece = false;
             if (step_ >= range_end_) {
                 range_ += gridDim.x;
@@ -72,7 +86,7 @@ class Scheduler {
                 first_piece = true;
             }
             const int tile = step_ / chunks_;
-            if (!find(tile, work)) return false;
+            if (!find(whole_tiles_ + tile, work)) return false;
             const int tile_begin = tile * chunks_, tile_end = tile_begin + chunks_;
             const int end = range_end_ < tile_end ? range_end_ : tile_end;
             work.chunk_begin = step_ - tile_begin;
@@ -148,6 +162,9 @@ class Scheduler {
     const MatmulArguments& arguments_;
     int chunks_, tiles_n_;
     int range_, ranges_ = 0, steps_ = 0, step_ = 0, range_end_ = 0;  // steps: 64-k chunks of tiles, in order
+    // Stream-k: tiles before these ranges that blocks take whole, one wave after the other. Neighbours in a wave share x and weights
+    // in L2; what is left is one to two waves, so that a tile has two ranges at most, and is begun long after its end was done.
+    int whole_tiles_ = 0, tile_ = 0;
     int tiles_before_ = 0;  // of rows, in the groups before base_
     int base_ = 0, row_begin_ = 0, rows_ = 0, tiles_m_ = 0, tiles_up_to_ = 0, group_tiles_ = 0;
     int expert_ = -1;

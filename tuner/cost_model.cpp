@@ -110,7 +110,7 @@ double estimate_us(const KernelConfig& c, const ProblemShape& shape, const Devic
     // Tiles much larger than the groups take shared memory from the pipeline and registers from the decoder.
     us *= 1 + 0.01 * std::abs(std::log2(c.block_m / std::clamp(1.5 * rows_per_group(shape), 8.0, 256.0)));
     if (c.split_k != 1) {  // partial sums go out and come back
-        const double partials = c.split_k == 0 ? std::min(2 * slots, pieces) : pieces;
+        const double partials = c.split_k == 0 ? std::min(slots, pieces) : pieces;
         us += kSplitOverheadUs +
               partials * std::min(double(c.block_m), rows_per_group(shape)) * c.block_n * 8 / kL2BytesPerUs;
     }

@@ -3,15 +3,18 @@
 Where is a text that the file has once; what stands between « and » is what a fault replaces."""
 
 MUTATIONS = {
-    ("producer.cuh", "«ptx::mbarrier_wait(ring_.empty(stage), position_.parity ^ 1);»"): {
+    ("producer.cuh", "«ptx::mbarrier_wait(ring_.empty(position.stage), position.parity ^ 1);»\n                issue_copies"): {
         "the producer does not wait for an empty stage": "",
     },
-    ("producer.cuh", "«__syncwarp();»"): {
-        "lanes of the producer's warp may fall behind": "",
+    ("producer.cuh", "«ptx::mbarrier_wait(ring_.empty(stage), position_.parity ^ 1);»"): {
+        "producer threads do not wait for an empty stage": "",
     },
-    ("producer.cuh", "* x_chunk_bytes + «weights_.bytes(work, chunks)»"): {
-        "16 bytes too few are announced": "weights_.bytes(work, chunks) - 16",
-        "16 bytes too many are announced": "weights_.bytes(work, chunks) + 16",
+    ("producer.cuh", "position_.advance(«stages > 0 ? stages : 1»);"): {
+        "an item without chunks does not count as a stage": "stages",
+    },
+    ("producer.cuh", "mbarrier_arrive_expect_tx(full, «weights_.bytes(work)»"): {
+        "16 bytes too few are announced": "weights_.bytes(work) - 16",
+        "16 bytes too many are announced": "weights_.bytes(work) + 16",
     },
     ("pipeline.cuh", "«consumer_warpgroups(kConfig) * 4»);"): {
         "one arrival too few empties a stage": "consumer_warpgroups(kConfig) * 4 - 1",
@@ -29,16 +32,19 @@ MUTATIONS = {
     ("scheduler.cuh", "work.first_range = «range_of(tile_begin)»;"): {
         "a tile's first range is taken for the next": "range_of(tile_begin) + 1",
     },
-    ("wgmma_rs.cuh", "«ptx::mbarrier_wait(ring.full(position.stage), position.parity);»\n            const u32 x ="): {
+    ("scheduler.cuh", "tile_ += «gridDim.x»;"): {
+        "a wave of whole tiles is longer than the grid": "gridDim.x + 1",
+    },
+    ("wgmma_rs.cuh", "«ptx::mbarrier_wait(ring.full(position.stage), position.parity);»\n                multiply_stage"): {
         "consumers do not wait for a full stage": "",
     },
-    ("wgmma_rs.cuh", "«ptx::wgmma_wait<0>();»\n            ring.release_before"): {
+    ("wgmma_rs.cuh", "«ptx::wgmma_wait_for(d);»\n                ring.release_before"): {
         "products are not waited for": "",
     },
     ("wgmma_rs.cuh", "«ptx::wgmma_wait<1>();»"): {
         "a stage is released while its products are in flight": "ptx::wgmma_wait<2>();",
     },
-    ("wgmma_rs.cuh", "ring.release_before(position, «chunk > first»);\n                    multiply_half"): {
+    ("wgmma_rs.cuh", "ring.release_before(position, «stage_before»);"): {
         "a stage is released before there was one": "true",
     },
     ("wgmma_rs.cuh", "if (kParts > 1 && «chunk - part < work.chunk_end»)"): {
@@ -47,8 +53,8 @@ MUTATIONS = {
     ("wgmma_rs.cuh", "«ptx::swizzled_descriptor(b + 2)»"): {
         "a k16 step reads the x of the next": "ptx::swizzled_descriptor(b + 4)",
     },
-    ("wgmma_ss.cuh", "            «ptx::wgmma_wait<0>();\n            ring.release(position);»"): {
-        "a stage is released before its products are waited for": "ring.release(position); ptx::wgmma_wait<0>();",
+    ("wgmma_ss.cuh", "            «ptx::wgmma_wait_for(d);\n            ring.release(position);»"): {
+        "a stage is released before its products are waited for": "ring.release(position); ptx::wgmma_wait_for(d);",
     },
     ("wgmma_ss.cuh", "«ptx::fence_proxy_async();»"): {
         "decoded weights are not fenced": "",
@@ -67,6 +73,9 @@ MUTATIONS = {
     },
     ("epilogue.cuh", "«sync();»  // the next store"): {
         "staged rows are written over before all are read": "",
+    },
+    ("epilogue.cuh", "add_partials(work, «work.first_range + 1», d);"): {
+        "the beginning of a tile is added twice": "work.first_range",
     },
     ("epilogue.cuh", "if (arrived == others) «*counter = 0;»"): {
         "a counter is not left zero": ";",
