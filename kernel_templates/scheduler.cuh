@@ -56,17 +56,20 @@ class Scheduler {
             ranges_ = kConfig.split_k == 0 ? int(gridDim.x) : tiles * kConfig.split_k;
             if (ranges_ > steps_) ranges_ = steps_;
         }
-        load_groups(0);
+        if (kConfig.split_k == 1 || arguments_.groups > 32) load_groups(0);  // else they are at hand
     }
 
     // The next piece of this thread block; false when there is none.
     __device__ bool next(Work& work) {
         if constexpr (kConfig.split_k == 1) {
+            // Every other wave runs backwards: the first block's tiles are not the larger ones of every wave.
             range_ += gridDim.x;
-            if (!find(range_, work)) return false;
+            backwards_ = !backwards_;
+            const int mirrored = range_ + int(gridDim.x) - 1 - 2 * int(blockIdx.x);
+            if (!find(backwards_ ? mirrored : range_, work)) return false;
             work.chunk_begin = 0;
             work.chunk_end = chunks_;
-            work.range = work.first_range = work.last_range = range_;
+            work.range = work.first_range = work.last_range = 0;
             return true;
         } else {
             if (tile_ < whole_tiles_) {
@@ -123,6 +126,7 @@ class Scheduler {
             if (rows_ < 0) rows_ = 0;
             if (expert_ < 0 || expert_ >= arguments_.experts) expert_ = -1;
         }
+        if (kLargestFirst && arguments_.groups <= 32) sort_groups();
         tiles_m_ = (rows_ + kConfig.block_m - 1) / kConfig.block_m;
         tiles_up_to_ = tiles_m_;
         for (int step = 1; step < 32; step *= 2) {
@@ -130,6 +134,24 @@ class Scheduler {
             if (ptx::lane_id() >= step) tiles_up_to_ += below;
         }
         group_tiles_ = __shfl_sync(~0u, tiles_up_to_, 31);
+    }
+
+    // By rows, the most first: a bitonic network over the lanes.
+    __device__ void sort_groups() {
+        const int lane = ptx::lane_id();
+        int key = (rows_ < (1 << 26) ? rows_ : (1 << 26) - 1) << 5 | lane;
+#pragma unroll
+        for (int size = 2; size <= 32; size *= 2)
+#pragma unroll
+            for (int step = size / 2; step > 0; step /= 2) {
+                const int other = __shfl_xor_sync(~0u, key, step);
+                const bool larger_here = ((lane & size) == 0) == ((lane & step) == 0);
+                if ((other > key) == larger_here) key = other;
+            }
+        const int from = key & 31;
+        rows_ = __shfl_sync(~0u, rows_, from);
+        row_begin_ = __shfl_sync(~0u, row_begin_, from);
+        expert_ = __shfl_sync(~0u, expert_, from);
     }
 
     // Tile ids only grow: walk on from the 32 groups at hand.
@@ -159,8 +181,13 @@ class Scheduler {
         return true;
     }
 
+    // Where products take the time, a tile takes longer the more rows it has: the last wave, which not all blocks have a part in, is
+    // to be of small ones. Where reading weights does, all take the same.
+    static constexpr bool kLargestFirst = kConfig.block_m >= 64;
+
     const MatmulArguments& arguments_;
     int chunks_, tiles_n_;
+    bool backwards_ = true;
     int range_, ranges_ = 0, steps_ = 0, step_ = 0, range_end_ = 0;  // steps: 64-k chunks of tiles, in order
     // Stream-k: tiles before these ranges that blocks take whole, one wave after the other. Neighbours in a wave share x and weights
     // in L2; what is left is one to two waves, so that a tile has two ranges at most, and is begun long after its end was done.

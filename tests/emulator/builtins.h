@@ -49,6 +49,10 @@ T __shfl_up_sync(unsigned, T value, int by) {
     const int lane = mxfp4::emulator::Block::current().lane();
     return Shuffled<T>{value, {}, lane >= by ? lane - by : lane}.exchange("__shfl_up_sync");
 }
+template <class T>
+T __shfl_xor_sync(unsigned, T value, int with) {
+    return Shuffled<T>{value, {}, mxfp4::emulator::Block::current().lane() ^ with}.exchange("__shfl_xor_sync");
+}
 inline unsigned __ballot_sync(unsigned, bool vote) {
     struct Lane {
         bool vote;
