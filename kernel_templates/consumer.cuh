@@ -31,6 +31,10 @@ __device__ inline void consume(const MatmulArguments& arguments, const Ring<kCon
         keep_item(ring.work(position.stage), item);
         const auto work = load_shared_struct<Work>(item);
         if (work.rows == 0) break;
+        if (work.rows < 0) {
+            ring.release(position);
+            continue;
+        }
         typename Epilogue<kConfig>::Accumulators d[kSlabs];
         epilogue.clear(d);
         if (work.chunk_begin < work.chunk_end)
@@ -49,9 +53,9 @@ __device__ inline void run_warp_specialised(const MatmulArguments& arguments) {
     const Kernel kernel{arguments, Ring<kConfig>(shared)};
     kernel.ring.init(Kernel::threads_arrive(arguments));
     ptx::let_next_grid_start();
-    ptx::wait_for_grids_before();
     if (threadIdx.x >= kProducerWarps * 32) {
         ptx::setmaxnreg_inc<consumer_registers(kConfig)>();
+        ptx::wait_for_grids_before();
         kernel.consume(int(threadIdx.x) / 128 - 1);
     } else {
         ptx::setmaxnreg_dec<producer_registers(kConfig)>();

@@ -27,15 +27,34 @@ class Producer {
     }
 
     __device__ void run() {
-        if (!threads_arrive(arguments_) && threadIdx.x >= 32) return;  // the copy engine does it all: one warp drives it
-        Scheduler<kConfig> scheduler(arguments_);
-        bool more;
-        do {
-            Work work = Work::none();
-            more = scheduler.next(work);
-            if (work.expert < 0) work.chunk_end = work.chunk_begin;  // nothing to add up, yet rows to write
-            load(work);
-        } while (more);
+        const bool by_copies = !threads_arrive(arguments_);
+        if (by_copies && threadIdx.x >= 32) return;  // the copy engine does it all: one warp drives it
+        // Twice: before the grids before this one have ended, for the weights alone that the first item will probably need, going
+        // by what the groups are then; and in earnest.
+        int early_stages = 0;
+#pragma unroll 1
+        for (bool in_earnest = !by_copies || !arguments_.weights_constant;; in_earnest = true) {
+            if (in_earnest) ptx::wait_for_grids_before();
+            Scheduler<kConfig> scheduler(arguments_);
+            bool more;
+            do {
+                Work work = Work::none();
+                more = scheduler.next(work);
+                if (work.expert < 0) work.chunk_end = work.chunk_begin;  // nothing to add up, yet rows to write
+                make_uniform(work);
+                if (!in_earnest) {
+                    early_stages = ask_early(work);
+                    break;
+                }
+                if (early_stages > 0 && !is_early(work)) {
+                    discard(early_stages);
+                    early_stages = 0;
+                }
+                load(work, early_stages);
+                early_stages = 0;
+            } while (more);
+            if (in_earnest) break;
+        }
     }
 
   private:
@@ -45,27 +64,64 @@ class Producer {
     // (contract/tensors.h).
     enum class X { stored, whole, chunks };
 
-    // The stages of one item; at least one, because the first one tells the consumers what the item is. What the copies need is made
-    // known as uniform: it then stands where they take it from. (Left to find out, the compiler went through the lanes for each of
-    // them, and a stage took 1300 cycles of this warp, often more than of the consumers.)
-    __device__ void load(Work work) {
-        work.scale = scale_of_expert(arguments_, work.expert);
+    // What the copies need is made known as uniform: it then stands where they take it from. (Left to find out, the compiler went
+    // through the lanes for each of them, and a stage took 1300 cycles of this warp, often more than of the consumers.)
+    __device__ static void make_uniform(Work& work) {
         work.expert = ptx::uniform(work.expert);
         work.row = ptx::uniform(work.row);
         work.rows = ptx::uniform(work.rows);
         work.n = ptx::uniform(work.n);
         work.chunk_begin = ptx::uniform(work.chunk_begin);
         work.chunk_end = ptx::uniform(work.chunk_end);
+    }
+
+    // Asks for the weights of an item's first stages, as many as the ring has; returns how many. Their barriers still wait for the
+    // one arrival.
+    __device__ int ask_early(const Work& work) const {
+        const int stages = (work.chunk_end - work.chunk_begin + kChunks - 1) / kChunks;
+        const int early = stages < kConfig.stages ? stages : kConfig.stages;
+        if (ptx::elect_one()) {
+            for (int stage = 0; stage < early; ++stage) {
+                ptx::mbarrier_expect_tx(ring_.full(stage), weights_.bytes(work));
+                weights_.issue(work, work.chunk_begin + stage * kChunks, stage);
+            }
+            store_shared_struct(ring_.work(0), work);
+        }
+        __syncwarp();
+        return early;
+    }
+    // Whether this item needs the weights that were asked for early.
+    __device__ bool is_early(const Work& work) const {
+        const auto early = load_shared_struct<Work>(ring_.work(0));
+        return work.expert == early.expert && work.n == early.n && work.chunk_begin == early.chunk_begin &&
+               work.chunk_end == early.chunk_end;
+    }
+    // The groups have become others: consumers give back what came early.
+    __device__ void discard(int stages) {
+        Work nothing = Work::none();
+        nothing.rows = -1;
+        if (ptx::elect_one())
+            for (int stage = 0; stage < stages; ++stage) {
+                store_shared_struct(ring_.work(stage), nothing);
+                ptx::mbarrier_arrive(ring_.full(stage));
+            }
+        __syncwarp();
+        position_.advance(stages);
+    }
+
+    // The stages of one item; at least one, because the first one tells the consumers what the item is.
+    __device__ void load(Work& work, int early_stages) {
+        work.scale = scale_of_expert(arguments_, work.expert);
         if (threads_arrive(arguments_))
             load_with_threads(work);
         else if (arguments_.k % kChunkK == 0)
-            load_by_copies<X::whole>(work);
+            load_by_copies<X::whole>(work, early_stages);
         else
-            load_by_copies<X::chunks>(work);
+            load_by_copies<X::chunks>(work, early_stages);
     }
 
     template <X kX>
-    __device__ void load_by_copies(const Work& work) {
+    __device__ void load_by_copies(const Work& work, int early_stages) {
         if (ptx::elect_one()) {
             Position position = position_;
             ptx::mbarrier_wait(ring_.empty(position.stage), position.parity ^ 1);
@@ -73,7 +129,7 @@ class Producer {
             if (work.chunk_begin >= work.chunk_end) ptx::mbarrier_arrive(ring_.full(position.stage));
             for (int chunk = work.chunk_begin; chunk < work.chunk_end; chunk += kChunks) {
                 ptx::mbarrier_wait(ring_.empty(position.stage), position.parity ^ 1);
-                issue_copies<kX>(work, chunk, position.stage);
+                issue_copies<kX>(work, chunk, position.stage, early_stages-- <= 0);
                 position.advance();
             }
         }
@@ -93,11 +149,11 @@ class Producer {
                 if (chunks <= 0)
                     ptx::mbarrier_arrive(ring_.full(stage));
                 else if (!arguments_.x_aligned)
-                    issue_copies<X::stored>(work, chunk, stage);
+                    issue_copies<X::stored>(work, chunk, stage, true);
                 else if (arguments_.k % kChunkK == 0)
-                    issue_copies<X::whole>(work, chunk, stage);
+                    issue_copies<X::whole>(work, chunk, stage, true);
                 else
-                    issue_copies<X::chunks>(work, chunk, stage);
+                    issue_copies<X::chunks>(work, chunk, stage, true);
             }
             if (chunks > 0) weights_.copy(work, chunk, chunks, stage);  // none: perhaps no expert either
             if (!arguments_.x_aligned) store_x(work, chunk, chunks, stage);
@@ -107,13 +163,13 @@ class Producer {
         } while (chunk < work.chunk_end);
     }
 
-    // One thread: announces what copies will bring of a stage, and asks for them.
+    // One thread: announces what copies will bring of a stage, and asks for them; of weights only if they are not on their way.
     template <X kX>
-    __device__ void issue_copies(const Work& work, int chunk, int stage) const {
+    __device__ void issue_copies(const Work& work, int chunk, int stage, bool weights_too) const {
         const u32 full = ring_.full(stage), x_chunk_bytes = x_rows_of_stage(kConfig, work.rows) * 128;
         const int left = work.chunk_end - chunk, chunks = kX == X::chunks && left < kChunks ? left : kChunks;
-        ptx::mbarrier_arrive_expect_tx(full, weights_.bytes(work) + (kX == X::stored ? 0 : chunks * x_chunk_bytes));
-        weights_.issue(work, chunk, stage);
+        ptx::mbarrier_arrive_expect_tx(full, (weights_too ? weights_.bytes(work) : 0) + (kX == X::stored ? 0 : chunks * x_chunk_bytes));
+        if (weights_too) weights_.issue(work, chunk, stage);
         const TensorMap& x_map = arguments_.x_maps[half_of_x(kConfig, work.rows)];
         if constexpr (kX == X::whole) ptx::tensor_copy(ring_.x(stage), x_map, {0, work.row, chunk}, full);
         if constexpr (kX == X::chunks)

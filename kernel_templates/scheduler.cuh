@@ -12,7 +12,7 @@ namespace mxfp4 {
 struct alignas(16) Work {
     int expert;                    // -1: the group's id is out of range, its rows become zero
     float scale;                   // of the expert; the producer fills it in
-    int row, rows;                 // first row of the tile, rows in it (1 .. block_m; 0: there is no more work)
+    int row, rows;                 // first row of the tile, rows in it (1 .. block_m; 0: there is no more work; -1: a stage to give back)
     int n;                         // first output
     int tile_m;                    // rows rounded up to 8
     int chunk_begin, chunk_end;    // of k
@@ -109,7 +109,7 @@ class Scheduler {
     __device__ int range_of(int step) const { return int((i64(step + 1) * ranges_ - 1) / steps_); }
 
     __device__ int clamped_offset(int i) const {
-        const int offset = arguments_.expert_offsets[i];
+        const int offset = __ldcg(arguments_.expert_offsets + i);  // L2's: L1 may have what was there before the grids before ended
         return offset < 0 ? 0 : offset > arguments_.rows ? arguments_.rows : offset;
     }
     // Lane l holds group base + l: its expert, its rows, its tiles of rows, and the tiles of the lanes up to it.
@@ -120,7 +120,7 @@ class Scheduler {
         expert_ = -1;
         if (group < arguments_.groups) {
             // The expert's id is read beside the offsets, not after them: at few rows each trip to memory is felt.
-            expert_ = arguments_.expert_ids ? arguments_.expert_ids[group] : group;
+            expert_ = arguments_.expert_ids ? __ldcg(arguments_.expert_ids + group) : group;
             row_begin_ = clamped_offset(group);
             rows_ = clamped_offset(group + 1) - row_begin_;
             if (rows_ < 0) rows_ = 0;

@@ -28,6 +28,7 @@ struct MatmulArguments {
     i64 workspace_counter_bytes;                   // where the partial tiles start
     i32 rows, n, k, experts, groups;
     i32 x_aligned, y_aligned;    // 16-byte aligned base and stride
+    i32 weights_constant;        // nothing writes the weights: they may be read before the grids before this one have ended
 };
 
 }  // namespace mxfp4

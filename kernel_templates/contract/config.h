@@ -109,9 +109,9 @@ constexpr int launch_registers(const KernelConfig& c) {
     const int even = 65536 / c.ctas_per_sm / (c.num_warps * 32) / 8 * 8;
     return even < 248 ? even : 248;
 }
-// What the producer's scheduler and addresses need, less where three consumer warpgroups share the file.
+// What the producer's scheduler and addresses need, less where three consumer warpgroups share the file, more where it decodes.
 constexpr int producer_registers(const KernelConfig& c) {
-    const int needed = consumer_warpgroups(c) > 2 ? 80 : 88;
+    const int needed = c.variant == Variant::wgmma_ss ? 112 : consumer_warpgroups(c) > 2 ? 80 : 88;
     return launch_registers(c) < needed ? launch_registers(c) : needed;
 }
 inline constexpr int kFragmentRegisters = 48;  // of a consumer: two groups of fragments, words, scales, addresses
