@@ -93,6 +93,7 @@ class Producer {
     // Whether this item needs the weights that were asked for early.
     __device__ bool is_early(const Work& work) const {
         const auto early = load_shared_struct<Work>(ring_.work(0));
+        __syncwarp();  // one lane writes there next
         return work.expert == early.expert && work.n == early.n && work.chunk_begin == early.chunk_begin &&
                work.chunk_end == early.chunk_end;
     }

@@ -177,7 +177,8 @@ constexpr Reject check_wgmma(const KernelConfig& c) {
     if (c.stages < 2 || c.stages > 16) return Reject::stages_not_supported;
     if (c.ctas_per_sm < 1 || c.ctas_per_sm > 4 || c.num_warps * c.ctas_per_sm > 64) return Reject::num_warps_not_supported;
     const int accumulators = slabs_per_warpgroup(c) * c.block_m / 2;
-    if (accumulators + kFragmentRegisters > consumer_registers(c)) return Reject::too_many_registers;
+    const int spare = slabs_per_warpgroup(c) > 1 ? 8 : 0;  // without them ptxas serialises WGMMAs (C7512)
+    if (accumulators + kFragmentRegisters + spare > consumer_registers(c)) return Reject::too_many_registers;
     return Reject::none;
 }
 

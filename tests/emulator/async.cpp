@@ -112,7 +112,7 @@ bool Block::land_something() {
     std::vector<int> copying;
     for (std::size_t t = 0; t < threads_.size(); ++t)
         if (!threads_[t].copies.empty()) copying.push_back(int(t));
-    const std::size_t total = bulk_copies_.size() + copying.size();
+    const std::size_t total = bulk_copies_.size() + copying.size() + !wait_for_grids_.empty();
     if (total == 0) return false;
     const std::size_t chosen = random_() % total;
     if (chosen < bulk_copies_.size()) {
@@ -120,10 +120,12 @@ bool Block::land_something() {
         BulkCopy copy = std::move(bulk_copies_.back());
         bulk_copies_.pop_back();
         land(std::move(copy));
-    } else {
+    } else if (chosen < bulk_copies_.size() + copying.size()) {
         const int t = copying[chosen - bulk_copies_.size()];
         Thread& thread = threads_[std::size_t(t)];
         while (!thread.copies.empty()) land_front(thread, t);
+    } else {
+        end_grids_before();
     }
     return true;
 }

@@ -12,7 +12,16 @@ MUTATIONS = {
     ("producer.cuh", "position_.advance(«stages > 0 ? stages : 1»);"): {
         "an item without chunks does not count as a stage": "stages",
     },
-    ("producer.cuh", "mbarrier_arrive_expect_tx(full, «weights_.bytes(work)»"): {
+    ("producer.cuh", "if (early_stages > 0 && «!is_early(work)»)"): {
+        "weights of what were the groups are taken for those of what they are": "false",
+    },
+    ("producer.cuh", "«__syncwarp();»  // one lane writes"): {
+        "the early item is written over before all lanes have read it": "",
+    },
+    ("producer.cuh", "if (in_earnest) «ptx::wait_for_grids_before();»"): {
+        "the groups are read before the grids before have ended": ";",
+    },
+    ("producer.cuh", "weights_too ? «weights_.bytes(work)» : 0"): {
         "16 bytes too few are announced": "weights_.bytes(work) - 16",
         "16 bytes too many are announced": "weights_.bytes(work) + 16",
     },

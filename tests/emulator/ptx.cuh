@@ -123,8 +123,7 @@ inline void store_shared16(u32 to, Word4 v) { store_shared(to, v); }
 inline void store_shared4(u32 to, u32 v) { store_shared(to, v); }
 inline void store_shared2(u32 to, u16 v) { store_shared(to, v); }
 
-// Grids run one after the other.
-inline void wait_for_grids_before() {}
+inline void wait_for_grids_before() { Block::current().wait_for_grids_before(); }
 inline void let_next_grid_start() {}
 
 // ---- Fences, barriers, registers ------------------------------------------------------------------------------------
