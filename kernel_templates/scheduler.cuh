@@ -183,7 +183,7 @@ class Scheduler {
 
     // Where products take the time, a tile takes longer the more rows it has: the last wave, which not all blocks have a part in, is
     // to be of small ones. Where reading weights does, all take the same.
-    static constexpr bool kLargestFirst = kConfig.block_m >= 64;
+    static constexpr bool kLargestFirst = is_wgmma(kConfig.variant) && kConfig.block_m >= 64;
 
     const MatmulArguments& arguments_;
     int chunks_, tiles_n_;
