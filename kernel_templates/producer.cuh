@@ -75,16 +75,13 @@ class Producer {
         work.chunk_end = ptx::uniform(work.chunk_end);
     }
 
-    // Asks for the weights of an item's first stages, as many as the ring has; returns how many. Their barriers still wait for the
-    // one arrival.
+    // Asks for the weights of an item's first stages, as many as the ring has; returns how many. What they bring is announced with
+    // the barrier's one arrival, later: until then its count of bytes is below zero.
     __device__ int ask_early(const Work& work) const {
         const int stages = (work.chunk_end - work.chunk_begin + kChunks - 1) / kChunks;
         const int early = stages < kConfig.stages ? stages : kConfig.stages;
         if (ptx::elect_one()) {
-            for (int stage = 0; stage < early; ++stage) {
-                ptx::mbarrier_expect_tx(ring_.full(stage), weights_.bytes(work));
-                weights_.issue(work, work.chunk_begin + stage * kChunks, stage);
-            }
+            for (int stage = 0; stage < early; ++stage) weights_.issue(work, work.chunk_begin + stage * kChunks, stage);
             store_shared_struct(ring_.work(0), work);
         }
         __syncwarp();
@@ -99,13 +96,15 @@ class Producer {
     }
     // The groups have become others: consumers give back what came early.
     __device__ void discard(int stages) {
-        Work nothing = Work::none();
-        nothing.rows = -1;
-        if (ptx::elect_one())
+        if (ptx::elect_one()) {
+            const u32 bytes = weights_.bytes(load_shared_struct<Work>(ring_.work(0)));
+            Work nothing = Work::none();
+            nothing.rows = -1;
             for (int stage = 0; stage < stages; ++stage) {
                 store_shared_struct(ring_.work(stage), nothing);
-                ptx::mbarrier_arrive(ring_.full(stage));
+                ptx::mbarrier_arrive_expect_tx(ring_.full(stage), bytes);
             }
+        }
         __syncwarp();
         position_.advance(stages);
     }
@@ -169,7 +168,7 @@ class Producer {
     __device__ void issue_copies(const Work& work, int chunk, int stage, bool weights_too) const {
         const u32 full = ring_.full(stage), x_chunk_bytes = x_rows_of_stage(kConfig, work.rows) * 128;
         const int left = work.chunk_end - chunk, chunks = kX == X::chunks && left < kChunks ? left : kChunks;
-        ptx::mbarrier_arrive_expect_tx(full, (weights_too ? weights_.bytes(work) : 0) + (kX == X::stored ? 0 : chunks * x_chunk_bytes));
+        ptx::mbarrier_arrive_expect_tx(full, weights_.bytes(work) + (kX == X::stored ? 0 : chunks * x_chunk_bytes));
         if (weights_too) weights_.issue(work, chunk, stage);
         const TensorMap& x_map = arguments_.x_maps[half_of_x(kConfig, work.rows)];
         if constexpr (kX == X::whole) ptx::tensor_copy(ring_.x(stage), x_map, {0, work.row, chunk}, full);

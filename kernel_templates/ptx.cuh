@@ -58,9 +58,6 @@ __device__ inline void mbarrier_arrive_if(bool condition, u32 barrier) {
         "r"(barrier)
         : "memory");
 }
-__device__ inline void mbarrier_expect_tx(u32 barrier, u32 bytes) {
-    asm volatile("mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
-}
 __device__ inline void mbarrier_arrive_expect_tx(u32 barrier, u32 bytes) {
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
 }

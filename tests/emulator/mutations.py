@@ -21,7 +21,7 @@ MUTATIONS = {
     ("producer.cuh", "if (in_earnest) «ptx::wait_for_grids_before();»"): {
         "the groups are read before the grids before have ended": ";",
     },
-    ("producer.cuh", "weights_too ? «weights_.bytes(work)» : 0"): {
+    ("producer.cuh", "mbarrier_arrive_expect_tx(full, «weights_.bytes(work)»"): {
         "16 bytes too few are announced": "weights_.bytes(work) - 16",
         "16 bytes too many are announced": "weights_.bytes(work) + 16",
     },

@@ -36,10 +36,6 @@ inline int warp_id() { return int(threadIdx.x) >> 5; }
 
 inline void mbarrier_init(u32 barrier, int arrivals) { Block::current().mbarrier_init(barrier, arrivals); }
 inline void fence_mbarrier_init() {}
-inline void mbarrier_expect_tx(u32 barrier, u32 bytes) {
-    Block::current().mbarrier_expect(barrier, bytes);
-    Block::current().maybe_yield();
-}
 inline void mbarrier_arrive(u32 barrier) {
     Block::current().maybe_yield();
     Block::current().mbarrier_arrive(barrier);
