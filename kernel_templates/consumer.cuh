@@ -13,8 +13,7 @@ namespace mxfp4 {
 // One consumer warp's copy of a work item: its stage goes back to the producer before the tile is stored, and the registers
 // are wanted for accumulators.
 __device__ inline void keep_item(u32 from, u32 to) {
-    if (ptx::lane_id() < int(sizeof(Work) / 16))
-        ptx::store_shared16(to + ptx::lane_id() * 16, ptx::load_shared16(from + ptx::lane_id() * 16));
+    if (ptx::lane_id() == 0) store_shared_struct(to, load_shared_struct<Work>(from));  // the lane that gives the stage back
     __syncwarp();
 }
 
