@@ -10,34 +10,37 @@
 
 namespace mxfp4 {
 
-// multiply.template operator()<kN>(work, position, d) adds W · Xᵀ over the work's chunks to d, [slabs][kN / 2] registers, and
-// frees the item's stages.
+// One consumer warp's copy of a work item: its stage goes back to the producer before the tile is stored, and the registers
+// are wanted for accumulators.
+__device__ inline void keep_item(u32 from, u32 to) {
+    if (ptx::lane_id() == 0) store_shared_struct(to, load_shared_struct<Work>(from));  // the lane that gives the stage back
+    __syncwarp();
+}
+
+// multiply.template operator()<kN>(work, position, d) adds W · Xᵀ over the work's chunks to d, accumulators of [slabs] m64nNk16 of
+// which the first kN / 2 each are the tile's, and frees the item's stages.
 template <KernelConfig kConfig, class Multiply>
-__device__ inline void consume(const MatmulArguments& arguments, Shared<kConfig>& shared, int warpgroup, Multiply&& multiply) {
+__device__ inline void consume(const MatmulArguments& arguments, const Ring<kConfig>& ring, int warpgroup, Multiply&& multiply) {
     constexpr int kSlabs = slabs_per_warpgroup(kConfig);
     typename Ring<kConfig>::Position position;
-    const Ring<kConfig> ring{shared};
-    const Epilogue<kConfig> epilogue{arguments, shared, warpgroup};
+    const Epilogue<kConfig> epilogue{arguments, ring.shared, slab_group_of(kConfig, warpgroup), k_part_of(kConfig, warpgroup)};
+    const u32 item = ring.item(ptx::warp_id() - kProducerWarps);
     for (;;) {
         ptx::mbarrier_wait(ring.full(position.stage), position.parity);
-        const Work work = shared.work[position.stage];
+        keep_item(ring.work(position.stage), item);
+        const auto work = load_shared_struct<Work>(item);
         if (work.rows == 0) break;
-        with_tile_rows<kConfig.block_m>(work.tile_m, [&]<int kN>() {
-            float d[kSlabs][kN / 2];
-#pragma unroll
-            for (int s = 0; s < kSlabs; ++s)
-#pragma unroll
-                for (int i = 0; i < kN / 2; ++i) d[s][i] = 0;
-            if (work.chunk_begin < work.chunk_end)
-                multiply.template operator()<kN>(work, position, d);
-            else
-                ring.release(position);  // the stage that brought the item has nothing else in it
-            if (kConfig.split_k != 1 && !work.whole() && !epilogue.template reduce<kN, kSlabs>(work, d)) return;
-            const float scale = arguments.expert_scale && work.expert >= 0 ? arguments.expert_scale[work.expert] : 1.0f;
-#pragma unroll
-            for (int s = 0; s < kSlabs; ++s)
-                epilogue.template store<kN>(work, work.n + (warpgroup * kSlabs + s) * kSlabRows, d[s], scale);
-        });
+        if (work.rows < 0) {
+            ring.release(position);
+            continue;
+        }
+        typename Epilogue<kConfig>::Accumulators d[kSlabs];
+        epilogue.clear(d);
+        if (work.chunk_begin < work.chunk_end)
+            with_tile_rows<kConfig.block_m>(work.tile_m, [&]<int kN>() { multiply.template operator()<kN>(work, position, d); });
+        else
+            ring.release(position);  // the stage that brought the item has nothing else in it
+        if (epilogue.combine(d)) epilogue.finish(load_shared_struct<Work>(item), d);
     }
 }
 
@@ -46,10 +49,12 @@ template <KernelConfig kConfig, class Kernel>
 __device__ inline void run_warp_specialised(const MatmulArguments& arguments) {
     extern __shared__ u8 dynamic_shared[];
     auto& shared = *reinterpret_cast<Shared<kConfig>*>((reinterpret_cast<u64>(dynamic_shared) + 1023) & ~u64(1023));
-    const Kernel kernel{arguments, shared, {shared}};
+    const Kernel kernel{arguments, Ring<kConfig>(shared)};
     kernel.ring.init(Kernel::threads_arrive(arguments));
+    ptx::let_next_grid_start();
     if (threadIdx.x >= kProducerWarps * 32) {
         ptx::setmaxnreg_inc<consumer_registers(kConfig)>();
+        ptx::wait_for_grids_before();
         kernel.consume(int(threadIdx.x) / 128 - 1);
     } else {
         ptx::setmaxnreg_dec<producer_registers(kConfig)>();

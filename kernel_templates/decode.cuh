@@ -56,15 +56,12 @@ struct ScaleRule {
     }
 };
 
-__device__ inline u32 low_half_twice(u32 pair) { return ptx::permute_bytes<0x1010>(pair, 0); }
-__device__ inline u32 high_half_twice(u32 pair) { return ptx::permute_bytes<0x3232>(pair, 0); }
-
 // One word of a hopper or native tile -> the A fragment of a k16 step. multipliers = {row g, row g+8}.
 template <WeightsFormat kFormat>
 __device__ inline void decode_fragment(u32 word, u32 multipliers, u32 (&a)[4]) {
     u32 r[4];
     unpack_word<kFormat.layout>(word, r);
-    const u32 top = low_half_twice(multipliers), bottom = high_half_twice(multipliers);
+    const u32 top = ptx::low_half_twice(multipliers), bottom = ptx::high_half_twice(multipliers);
     a[0] = ScaleRule<kFormat>::scaled(r[0], top);
     a[1] = ScaleRule<kFormat>::scaled(r[1], bottom);
     a[2] = ScaleRule<kFormat>::scaled(r[2], top);
@@ -157,10 +154,10 @@ struct WeightReader {
             unpack_word<kLayout>(step < 2 ? w.x : w.z, top);
             unpack_word<kLayout>(step < 2 ? w.y : w.w, bottom);
             const int first = (step & 1) * 2;
-            a[0] = rule.scaled(top[first], low_half_twice(multipliers));
-            a[1] = rule.scaled(bottom[first], high_half_twice(multipliers));
-            a[2] = rule.scaled(top[first + 1], low_half_twice(multipliers));
-            a[3] = rule.scaled(bottom[first + 1], high_half_twice(multipliers));
+            a[0] = rule.scaled(top[first], ptx::low_half_twice(multipliers));
+            a[1] = rule.scaled(bottom[first], ptx::high_half_twice(multipliers));
+            a[2] = rule.scaled(top[first + 1], ptx::low_half_twice(multipliers));
+            a[3] = rule.scaled(bottom[first + 1], ptx::high_half_twice(multipliers));
         } else {
             decode_fragment<kFormat>(step == 0 ? w.x : step == 1 ? w.y : step == 2 ? w.z : w.w, multipliers, a);
         }

@@ -57,6 +57,8 @@ struct WarpMma {
 template <KernelConfig kConfig, WeightsFormat kFormat>
 __device__ inline void run_mma(const MatmulArguments& arguments) {
     using Kernel = WarpMma<kConfig, kFormat>;
+    ptx::let_next_grid_start();
+    ptx::wait_for_grids_before();
     extern __shared__ u8 dynamic_shared[];
     const Kernel kernel{arguments, ptx::shared_address(dynamic_shared)};
     Scheduler<kConfig> scheduler(arguments);

@@ -9,6 +9,8 @@ template <KernelConfig kConfig, WeightsFormat kFormat>
 __device__ inline void run_naive(const MatmulArguments& arguments) {
     static_assert(check(kConfig, kFormat) == Reject::none);
     constexpr int kGroups = kConfig.block_n / 16;
+    ptx::let_next_grid_start();
+    ptx::wait_for_grids_before();
     extern __shared__ u8 dynamic_shared[];
     const u32 x_shared = ptx::shared_address(dynamic_shared);
     Scheduler<kConfig> scheduler(arguments);

@@ -19,6 +19,11 @@ struct RingPosition {
             parity ^= 1;
         }
     }
+    __device__ void advance(int count) {
+        const int turns = (stage + count) / kStages;
+        stage += count - turns * kStages;
+        parity ^= turns & 1;
+    }
 };
 
 // Everything a wgmma kernel keeps in shared memory. x and decoded weights are in 128-byte rows of 64 k under the XOR swizzle
@@ -35,10 +40,11 @@ struct Shared {
     alignas(1024) u8 x[kConfig.stages][kChunks][kXChunkBytes];            // bf16 [rows, 64]
     alignas(1024) u8 w[kConfig.stages][kSlabs][kChunks][kSlabChunkBytes];  // packed values, or bf16 [64, 64]
     u8 store[kWarpgroups][kStoreTileBytes];                               // bf16 [2][32 rows, 64 outputs]
-    u8 scales[kDecoded ? 1 : kConfig.stages][kSlabs][kChunks][kDecoded ? 1 : kNativeScaleTileBytes];
+    alignas(128) u8 scales[kDecoded ? 1 : kConfig.stages][kSlabs][kChunks][kDecoded ? 1 : kNativeScaleTileBytes];
     alignas(8) u64 full[kConfig.stages];
     u64 empty[kConfig.stages];
-    Work work[kConfig.stages];  // of the item whose first stage this is
+    Work work[kConfig.stages];    // of the item whose first stage this is
+    Work item[kWarpgroups * 4];   // what each consumer warp is at
     u32 last_arriver[kWarpgroups];
 };
 
@@ -49,9 +55,18 @@ struct Ring {
     using Position = RingPosition<kConfig.stages>;
 
     Shared<kConfig>& shared;
+    u32 base;  // its address; kept, because what leads to it is long, and would be gone through again for every stage
 
-    __device__ u32 full(int stage) const { return ptx::shared_address(&shared.full[stage]); }
-    __device__ u32 empty(int stage) const { return ptx::shared_address(&shared.empty[stage]); }
+    __device__ explicit Ring(Shared<kConfig>& s) : shared(s), base(ptx::kept(ptx::shared_address(&s))) {}
+
+    // Shared-memory addresses of its parts.
+    __device__ u32 full(int stage) const { return at(&somewhere()->full[stage]); }
+    __device__ u32 empty(int stage) const { return at(&somewhere()->empty[stage]); }
+    __device__ u32 x(int stage) const { return at(&somewhere()->x[stage]); }
+    __device__ u32 w(int stage, int slab, int chunk) const { return at(&somewhere()->w[stage][slab][chunk]); }
+    __device__ u32 scales(int stage, int slab, int chunk) const { return at(&somewhere()->scales[stage][slab][chunk]); }
+    __device__ u32 work(int stage) const { return at(&somewhere()->work[stage]); }
+    __device__ u32 item(int warp) const { return at(&somewhere()->item[warp]); }
 
     __device__ void init(bool threads_arrive) const {
         if (threadIdx.x == 0) {
@@ -66,11 +81,45 @@ struct Ring {
     // A consumer warp is done with the stage. Each warp says so itself: WGMMA does not hold the four of a warpgroup together,
     // and one may still have packed weights to read when another's products are complete.
     __device__ void release(Position& position) const {
-        __syncwarp();  // all lanes have read what they need
-        if (ptx::lane_id() == 0) ptx::mbarrier_arrive(empty(position.stage));
         position.advance();
+        release_before(position, true);
     }
+    // The same for the stage before this one, if there is one.
+    __device__ void release_before(const Position& position, bool there_is) const {
+        const int stage = (position.stage == 0 ? kConfig.stages : position.stage) - 1;
+        __syncwarp();  // all lanes have read what they need
+        ptx::mbarrier_arrive_if(there_is && ptx::lane_id() == 0, empty(stage));
+    }
+
+  private:
+    // Stands for a Shared of which only addresses are taken: offsetof, which NVRTC lacks without headers.
+    static constexpr u64 kSomewhere = 1024;
+    __device__ static const Shared<kConfig>* somewhere() { return reinterpret_cast<const Shared<kConfig>*>(kSomewhere); }
+    __device__ u32 at(const void* part) const { return base + u32(reinterpret_cast<u64>(part) - kSomewhere); }
 };
+
+// Structs of 16-byte words in shared memory. Loads are volatile: fields that are wanted again later are loaded again, not kept in
+// registers over a main loop that needs them all.
+template <class T>
+union StructWords {
+    static_assert(sizeof(T) % 16 == 0 && alignof(T) >= 16);
+    ptx::Word4 words[sizeof(T) / 16];
+    T value;
+};
+template <class T>
+__device__ inline T load_shared_struct(u32 from) {
+    StructWords<T> s;
+#pragma unroll
+    for (int i = 0; i < int(sizeof(T) / 16); ++i) s.words[i] = ptx::load_shared16(from + i * 16);
+    return s.value;
+}
+template <class T>
+__device__ inline void store_shared_struct(u32 to, const T& value) {
+    StructWords<T> s;
+    s.value = value;
+#pragma unroll
+    for (int i = 0; i < int(sizeof(T) / 16); ++i) ptx::store_shared16(to + i * 16, s.words[i]);
+}
 
 // A tile of x in global memory. Rows beyond the tile are left as they are in shared memory: each row of x reaches one column
 // of the accumulators alone, and those columns are not stored. k beyond K becomes zero.

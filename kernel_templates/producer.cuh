@@ -9,9 +9,9 @@
 
 namespace mxfp4 {
 
-// Weights brings the weights of a stage, chunks [chunk, chunk + chunks) of 64 k:
-//   kThreadsCopy            all producer threads take part (cp.async or decoded stores)
-//   bytes(work, chunks)     what its bulk copies will add to the stage's barrier
+// Weights brings the weights of a stage, from `chunk` of 64 k on:
+//   kThreadsCopy            all producer threads take part (decoded stores)
+//   bytes(work)             what its bulk copies will add to the stage's barrier
 //   issue(...)              one thread: its bulk copies
 //   copy(...), arrive(...)  all threads: copies and stores, and each thread's arrival on the barrier
 template <KernelConfig kConfig, class Weights>
@@ -19,7 +19,7 @@ class Producer {
   public:
     static constexpr int kChunks = Shared<kConfig>::kChunks;
 
-    __device__ Producer(const MatmulArguments& arguments, Ring<kConfig> ring, Weights weights)
+    __device__ Producer(const MatmulArguments& arguments, const Ring<kConfig>& ring, const Weights& weights)
         : arguments_(arguments), ring_(ring), weights_(weights) {}
 
     __device__ static bool threads_arrive(const MatmulArguments& arguments) {
@@ -27,64 +27,166 @@ class Producer {
     }
 
     __device__ void run() {
-        if (!threads_arrive(arguments_) && threadIdx.x >= 32) return;  // the copy engine does it all: one warp drives it
-        Scheduler<kConfig> scheduler(arguments_);
-        Work work;
-        while (scheduler.next(work)) {
-            if (work.expert < 0) work.chunk_end = work.chunk_begin;  // nothing to add up, yet rows to write
-            load(work);
+        const bool by_copies = !threads_arrive(arguments_);
+        if (by_copies && threadIdx.x >= 32) return;  // the copy engine does it all: one warp drives it
+        // Twice: before the grids before this one have ended, for the weights alone that the first item will probably need, going
+        // by what the groups are then; and in earnest.
+        int early_stages = 0;
+#pragma unroll 1
+        for (bool in_earnest = !by_copies || !arguments_.weights_constant;; in_earnest = true) {
+            if (in_earnest) ptx::wait_for_grids_before();
+            Scheduler<kConfig> scheduler(arguments_);
+            bool more;
+            do {
+                Work work = Work::none();
+                more = scheduler.next(work);
+                if (work.expert < 0) work.chunk_end = work.chunk_begin;  // nothing to add up, yet rows to write
+                make_uniform(work);
+                if (!in_earnest) {
+                    early_stages = ask_early(work);
+                    break;
+                }
+                if (early_stages > 0 && !is_early(work)) {
+                    discard(early_stages);
+                    early_stages = 0;
+                }
+                load(work, early_stages);
+                early_stages = 0;
+            } while (more);
+            if (in_earnest) break;
         }
-        work.rows = 0;
-        work.chunk_end = work.chunk_begin;
-        load(work);
-        ptx::cp_async_wait_all();  // none may be in flight when the block ends
     }
 
   private:
+    using Position = typename Ring<kConfig>::Position;
+
+    // How x comes: stored by the threads; by one copy for all chunks of a stage; or, where K ends within a chunk, by one for each
+    // (contract/tensors.h).
+    enum class X { stored, whole, chunks };
+
+    // What the copies need is made known as uniform: it then stands where they take it from. (Left to find out, the compiler went
+    // through the lanes for each of them, and a stage took 1300 cycles of this warp, often more than of the consumers.)
+    __device__ static void make_uniform(Work& work) {
+        work.expert = ptx::uniform(work.expert);
+        work.row = ptx::uniform(work.row);
+        work.rows = ptx::uniform(work.rows);
+        work.n = ptx::uniform(work.n);
+        work.chunk_begin = ptx::uniform(work.chunk_begin);
+        work.chunk_end = ptx::uniform(work.chunk_end);
+    }
+
+    // Asks for the weights of an item's first stages, as many as the ring has; returns how many. What they bring is announced with
+    // the barrier's one arrival, later: until then its count of bytes is below zero.
+    __device__ int ask_early(const Work& work) const {
+        const int stages = (work.chunk_end - work.chunk_begin + kChunks - 1) / kChunks;
+        const int early = stages < kConfig.stages ? stages : kConfig.stages;
+        if (ptx::elect_one()) {
+            for (int stage = 0; stage < early; ++stage) weights_.issue(work, work.chunk_begin + stage * kChunks, stage);
+            store_shared_struct(ring_.work(0), work);
+        }
+        __syncwarp();
+        return early;
+    }
+    // Whether this item needs the weights that were asked for early.
+    __device__ bool is_early(const Work& work) const {
+        const auto early = load_shared_struct<Work>(ring_.work(0));
+        __syncwarp();  // one lane writes there next
+        return work.expert == early.expert && work.n == early.n && work.chunk_begin == early.chunk_begin &&
+               work.chunk_end == early.chunk_end;
+    }
+    // The groups have become others: consumers give back what came early.
+    __device__ void discard(int stages) {
+        if (ptx::elect_one()) {
+            const u32 bytes = weights_.bytes(load_shared_struct<Work>(ring_.work(0)));
+            Work nothing = Work::none();
+            nothing.rows = -1;
+            for (int stage = 0; stage < stages; ++stage) {
+                store_shared_struct(ring_.work(stage), nothing);
+                ptx::mbarrier_arrive_expect_tx(ring_.full(stage), bytes);
+            }
+        }
+        __syncwarp();
+        position_.advance(stages);
+    }
+
     // The stages of one item; at least one, because the first one tells the consumers what the item is.
-    __device__ void load(const Work& work) {
+    __device__ void load(Work& work, int early_stages) {
+        work.scale = scale_of_expert(arguments_, work.expert);
+        if (threads_arrive(arguments_))
+            load_with_threads(work);
+        else if (arguments_.k % kChunkK == 0)
+            load_by_copies<X::whole>(work, early_stages);
+        else
+            load_by_copies<X::chunks>(work, early_stages);
+    }
+
+    template <X kX>
+    __device__ void load_by_copies(const Work& work, int early_stages) {
+        if (ptx::elect_one()) {
+            Position position = position_;
+            ptx::mbarrier_wait(ring_.empty(position.stage), position.parity ^ 1);
+            store_shared_struct(ring_.work(position.stage), work);
+            if (work.chunk_begin >= work.chunk_end) ptx::mbarrier_arrive(ring_.full(position.stage));
+            for (int chunk = work.chunk_begin; chunk < work.chunk_end; chunk += kChunks) {
+                ptx::mbarrier_wait(ring_.empty(position.stage), position.parity ^ 1);
+                issue_copies<kX>(work, chunk, position.stage, early_stages-- <= 0);
+                position.advance();
+            }
+        }
+        __syncwarp();
+        const int stages = (work.chunk_end - work.chunk_begin + kChunks - 1) / kChunks;
+        position_.advance(stages > 0 ? stages : 1);
+    }
+
+    __device__ void load_with_threads(const Work& work) {
         int chunk = work.chunk_begin;
         do {
             const int stage = position_.stage;
             ptx::mbarrier_wait(ring_.empty(stage), position_.parity ^ 1);
-            __syncwarp();  // a lane that looked only after thread 0's copies were consumed would see the phase after, and hang
             const int left = work.chunk_end - chunk, chunks = left < kChunks ? left : kChunks;
-            if (threadIdx.x == 0) drive_copy_engine(work, chunk, chunks, stage);
-            if (threads_arrive(arguments_)) {
-                if (chunks > 0) weights_.copy(work, chunk, chunks, stage);  // none: perhaps no expert either
-                if (!arguments_.x_aligned) store_x(work, chunk, chunks, stage);
-                weights_.arrive(stage);
+            if (threadIdx.x < 32 && ptx::elect_one()) {
+                if (chunk == work.chunk_begin) store_shared_struct(ring_.work(stage), work);
+                if (chunks <= 0)
+                    ptx::mbarrier_arrive(ring_.full(stage));
+                else if (!arguments_.x_aligned)
+                    issue_copies<X::stored>(work, chunk, stage, true);
+                else if (arguments_.k % kChunkK == 0)
+                    issue_copies<X::whole>(work, chunk, stage, true);
+                else
+                    issue_copies<X::chunks>(work, chunk, stage, true);
             }
+            if (chunks > 0) weights_.copy(work, chunk, chunks, stage);  // none: perhaps no expert either
+            if (!arguments_.x_aligned) store_x(work, chunk, chunks, stage);
+            weights_.arrive(stage);
             position_.advance();
             chunk += kChunks;
         } while (chunk < work.chunk_end);
     }
 
-    // One thread: copies take their operands from uniform registers, so that a warp would issue them one by one anyway.
-    __device__ void drive_copy_engine(const Work& work, int chunk, int chunks, int stage) const {
-        constexpr int kBoxRows = x_box_rows(kConfig), kBoxBytes = kBoxRows * 128;
-        const int boxes = arguments_.x_aligned ? (work.rows + kBoxRows - 1) / kBoxRows : 0;
-        const u32 full = ring_.full(stage);
-        if (chunk == work.chunk_begin) ring_.shared.work[stage] = work;
-        ptx::mbarrier_arrive_expect_tx(full, chunks * boxes * kBoxBytes + weights_.bytes(work, chunks));
-        weights_.issue(work, chunk, chunks, stage);
-        for (int c = 0; c < chunks; ++c) {
-            const u32 to = ptx::shared_address(ring_.shared.x[stage][c]);
+    // One thread: announces what copies will bring of a stage, and asks for them; of weights only if they are not on their way.
+    template <X kX>
+    __device__ void issue_copies(const Work& work, int chunk, int stage, bool weights_too) const {
+        const u32 full = ring_.full(stage), x_chunk_bytes = x_rows_of_stage(kConfig, work.rows) * 128;
+        const int left = work.chunk_end - chunk, chunks = kX == X::chunks && left < kChunks ? left : kChunks;
+        ptx::mbarrier_arrive_expect_tx(full, weights_.bytes(work) + (kX == X::stored ? 0 : chunks * x_chunk_bytes));
+        if (weights_too) weights_.issue(work, chunk, stage);
+        const TensorMap& x_map = arguments_.x_maps[half_of_x(kConfig, work.rows)];
+        if constexpr (kX == X::whole) ptx::tensor_copy(ring_.x(stage), x_map, {0, work.row, chunk}, full);
+        if constexpr (kX == X::chunks)
 #pragma unroll 1
-            for (int box = 0; box < boxes; ++box)
-                ptx::tensor_copy(to + box * kBoxBytes, arguments_.x_map, (chunk + c) * kChunkK, work.row + box * kBoxRows, full);
-        }
+            for (int c = 0; c < chunks; ++c)
+                ptx::tensor_copy(ring_.x(stage) + c * x_chunk_bytes, x_map, (chunk + c) * kChunkK, work.row, full);
     }
     __device__ void store_x(const Work& work, int chunk, int chunks, int stage) const {
         const XTile x = x_tile(arguments_, work.row, work.rows);
         for (int c = 0; c < chunks; ++c)
-            x.store_chunk(ptx::shared_address(ring_.shared.x[stage][c]), chunk + c, int(threadIdx.x));
+            x.store_chunk(ring_.x(stage) + c * x_rows_of_stage(kConfig, work.rows) * 128, chunk + c, int(threadIdx.x));
     }
 
     const MatmulArguments& arguments_;
     Ring<kConfig> ring_;
     Weights weights_;
-    typename Ring<kConfig>::Position position_;
+    Position position_;
 };
 
 // Slabs of 64 outputs that a tile really has: the last tile of N may have fewer.

@@ -12,6 +12,25 @@ struct alignas(16) Word4 {
 
 __device__ inline u32 shared_address(const void* pointer) { return u32(__cvta_generic_to_shared(pointer)); }
 __device__ inline int lane_id() { return int(threadIdx.x) & 31; }
+// A value that all lanes of the warp have alike, made known to the compiler as such: it then computes with it on the uniform
+// datapath.
+__device__ inline u32 uniform(u32 value) { return __shfl_sync(~0u, value, 0); }
+__device__ inline int uniform(int value) { return int(uniform(u32(value))); }
+// The same value, of which the compiler no longer knows how to compute it anew: it stays in a register.
+__device__ inline u32 kept(u32 value) {
+    asm volatile("" : "+r"(value));
+    return value;
+}
+// True in one lane of the warp. The compiler knows what it means: code under it may take its operands from uniform registers.
+__device__ inline bool elect_one() {
+    u32 elected;
+    asm volatile(
+        "{\n.reg .pred p;\n"
+        "elect.sync _|p, 0xffffffff;\n"
+        "selp.u32 %0, 1, 0, p;\n}"
+        : "=r"(elected));
+    return elected != 0;
+}
 // threadIdx.x, read anew: the compiler neither merges nor hoists it. Where a value that hangs on it would otherwise live in a
 // register across a main loop that needs them all.
 __device__ inline int thread_id_anew() {
@@ -29,6 +48,15 @@ __device__ inline void mbarrier_init(u32 barrier, int arrivals) {
 __device__ inline void fence_mbarrier_init() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
 __device__ inline void mbarrier_arrive(u32 barrier) {
     asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
+}
+// Without a branch, for where WGMMAs are in flight: over a branch they would be serialised.
+__device__ inline void mbarrier_arrive_if(bool condition, u32 barrier) {
+    asm volatile(
+        "{\n.reg .pred p;\n"
+        "setp.ne.u32 p, %0, 0;\n"
+        "@p mbarrier.arrive.shared::cta.b64 _, [%1];\n}" ::"r"(u32(condition)),
+        "r"(barrier)
+        : "memory");
 }
 __device__ inline void mbarrier_arrive_expect_tx(u32 barrier, u32 bytes) {
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
@@ -52,13 +80,6 @@ __device__ inline void mbarrier_wait(u32 barrier, u32 parity) {
 
 // ---- Copies ---------------------------------------------------------------------------------------------------------
 
-// 1-D bulk copy, global -> shared; the bytes count on the barrier. Addresses and bytes are multiples of 16.
-__device__ inline void bulk_copy(u32 to, const void* from, u32 bytes, u32 barrier, u64 cache_policy) {
-    asm volatile(
-        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;" ::"r"(to),
-        "l"(from), "r"(bytes), "r"(barrier), "l"(cache_policy)
-        : "memory");
-}
 // One box of a 2-D tensor map, at column c0 and row c1; outside the tensor it is zero. The bytes count on the barrier.
 __device__ inline void tensor_copy(u32 to, const TensorMap& map, int c0, int c1, u32 barrier) {
     asm volatile(
@@ -66,22 +87,35 @@ __device__ inline void tensor_copy(u32 to, const TensorMap& map, int c0, int c1,
         "l"(&map), "r"(c0), "r"(c1), "r"(barrier)
         : "memory");
 }
-__device__ inline u64 policy_evict_first() {
-    u64 policy;
-    asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
-    return policy;
+// The same of a 3-D map.
+__device__ inline void tensor_copy(u32 to, const TensorMap& map, const int (&at)[3], u32 barrier) {
+    asm volatile(
+        "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3, %4}], [%5];" ::"r"(to),
+        "l"(&map), "r"(at[0]), "r"(at[1]), "r"(at[2]), "r"(barrier)
+        : "memory");
 }
+// The same of a 4-D and a 5-D map, with a cache policy. at: the box's first element, innermost dimension first.
+__device__ inline void tensor_copy(u32 to, const TensorMap& map, const int (&at)[4], u32 barrier, u64 cache_policy) {
+    asm volatile(
+        "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1, {%2, %3, %4, %5}], "
+        "[%6], %7;" ::"r"(to),
+        "l"(&map), "r"(at[0]), "r"(at[1]), "r"(at[2]), "r"(at[3]), "r"(barrier), "l"(cache_policy)
+        : "memory");
+}
+__device__ inline void tensor_copy(u32 to, const TensorMap& map, const int (&at)[5], u32 barrier, u64 cache_policy) {
+    asm volatile(
+        "cp.async.bulk.tensor.5d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1, {%2, %3, %4, %5, %6}], "
+        "[%7], %8;" ::"r"(to),
+        "l"(&map), "r"(at[0]), "r"(at[1]), "r"(at[2]), "r"(at[3]), "r"(at[4]), "r"(barrier), "l"(cache_policy)
+        : "memory");
+}
+// What createpolicy.fractional.L2::evict_first makes of 1.0 (read in SASS): constant, and so no work in a loop.
+inline constexpr u64 kEvictFirst = 0x12F0000000000000ull;
 // 16 bytes, global -> shared; only the first `valid` (0..16) are read, the rest become zero.
 __device__ inline void cp_async16(u32 to, const void* from, int valid) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(valid) : "memory");
 }
-// Arrives on the barrier (one of its expected arrivals) when all cp.async of this thread so far have landed.
-__device__ inline void cp_async_arrive(u32 barrier) {
-    asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(barrier) : "memory");
-}
 __device__ inline void cp_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-// Every cp.async of this thread, in a committed group or not (wait_group sees committed groups alone).
-__device__ inline void cp_async_wait_all() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 template <int kPending>
 __device__ inline void cp_async_wait() {
     asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
@@ -125,6 +159,13 @@ __device__ inline void store_shared2(u32 to, u16 v) {
     asm volatile("st.shared.u16 [%0], %1;" ::"r"(to), "h"(v) : "memory");
 }
 
+// ---- Dependent launches ---------------------------------------------------------------------------------------------
+
+// Until the grids before this one have ended and all that they wrote can be seen. Before it, touch no memory that they may use.
+__device__ inline void wait_for_grids_before() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
+// The next grid may be brought onto the SMs as room appears; it waits as above.
+__device__ inline void let_next_grid_start() { asm volatile("griddepcontrol.launch_dependents;" ::: "memory"); }
+
 // ---- Fences, barriers, registers ------------------------------------------------------------------------------------
 
 // Ordinary shared-memory writes of this thread, made visible to WGMMA and the copy engine.
@@ -149,12 +190,23 @@ template <int kPending>
 __device__ inline void wgmma_wait() {
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
 }
+// Waits for all of them. The accumulators count as written here: the compiler knows no other reason to look at them after the wait
+// only, and has copied them before it.
+template <int kSlabs, int kCount>
+__device__ inline void wgmma_wait_for(float (&d)[kSlabs][kCount]) {
+    wgmma_wait<0>();
+#pragma unroll
+    for (int s = 0; s < kSlabs; ++s)
+#pragma unroll
+        for (int i = 0; i < kCount; ++i) asm volatile("" : "+f"(d[s][i])::"memory");
+}
 
 // Descriptor of a K-major bf16 tile of 128-byte rows (64 k) under the 128-byte XOR swizzle; the tile is 1024-byte aligned,
-// 8 rows are 1024 bytes. Only the address, in units of 16 bytes, varies: the next 16 k are 32 bytes on, add 2.
+// 8 rows are 1024 bytes. Only the address, in units of 16 bytes, varies: the next 16 k are 32 bytes on, add 2. The leading
+// byte offset (bits 16..29) means nothing under this swizzle.
 __device__ inline u32 descriptor_address(u32 shared_address) { return (shared_address & 0x3FFFF) >> 4; }
 __device__ inline u64 swizzled_descriptor(u32 descriptor_address) {
-    constexpr u64 kStrideAndSwizzle = u64(1024 >> 4) << 32 | u64(1) << 62 | u64(1) << 16;
+    constexpr u64 kStrideAndSwizzle = u64(1024 >> 4) << 32 | u64(1) << 62;
     return kStrideAndSwizzle | descriptor_address;
 }
 
@@ -181,6 +233,18 @@ __device__ inline void stmatrix2_trans(u32 to, u32 a, u32 b) {
 __device__ inline u32 multiply_bf16x2(u32 a, u32 b) {
     u32 d;
     asm("mul.rn.bf16x2 %0, %1, %2;" : "=r"(d) : "r"(a), "r"(b));
+    return d;
+}
+// {lo, lo} and {hi, hi} of a pair. As moves of halves, not as byte permutations: so the compiler folds them into the operand of a
+// multiplication (HMUL2 R, R, R.H0_H0).
+__device__ inline u32 low_half_twice(u32 pair) {
+    u32 d;
+    asm("{\n.reg .b16 lo, hi;\nmov.b32 {lo, hi}, %1;\nmov.b32 %0, {lo, lo};\n}" : "=r"(d) : "r"(pair));
+    return d;
+}
+__device__ inline u32 high_half_twice(u32 pair) {
+    u32 d;
+    asm("{\n.reg .b16 lo, hi;\nmov.b32 {lo, hi}, %1;\nmov.b32 %0, {hi, hi};\n}" : "=r"(d) : "r"(pair));
     return d;
 }
 // {lo, hi} rounded to nearest even.

@@ -9,9 +9,10 @@
 namespace mxfp4 {
 
 // A piece of work: a tile of y, and a range of 64-k chunks.
-struct Work {
+struct alignas(16) Work {
     int expert;                    // -1: the group's id is out of range, its rows become zero
-    int row, rows;                 // first row of the tile, rows in it (1 .. block_m; 0: there is no more work)
+    float scale;                   // of the expert; the producer fills it in
+    int row, rows;                 // first row of the tile, rows in it (1 .. block_m; 0: there is no more work; -1: a stage to give back)
     int n;                         // first output
     int tile_m;                    // rows rounded up to 8
     int chunk_begin, chunk_end;    // of k
@@ -20,7 +21,16 @@ struct Work {
     bool first_range_starts_here;  // the tile starts where first_range starts
 
     __device__ bool whole() const { return first_range == last_range; }
+    __device__ static Work none() {
+        Work work = {};
+        work.expert = -1;
+        return work;
+    }
 };
+
+__device__ inline float scale_of_expert(const MatmulArguments& a, int expert) {
+    return a.expert_scale && expert >= 0 ? a.expert_scale[expert] : 1.0f;
+}
 
 template <KernelConfig kConfig>
 class Scheduler {
@@ -36,23 +46,40 @@ class Scheduler {
                 load_groups(base);
                 tiles += group_tiles_;
             }
-            steps_ = tiles * tiles_n_ * chunks_;
-            ranges_ = kConfig.split_k == 0 ? int(gridDim.x) : tiles * tiles_n_ * kConfig.split_k;
+            tiles *= tiles_n_;
+            if constexpr (kConfig.split_k == 0) {
+                const int grid = int(gridDim.x), waves = tiles / grid;
+                whole_tiles_ = tiles % grid == 0 ? tiles : waves > 1 ? (waves - 1) * grid : 0;
+                tile_ = int(blockIdx.x);
+            }
+            steps_ = (tiles - whole_tiles_) * chunks_;
+            ranges_ = kConfig.split_k == 0 ? int(gridDim.x) : tiles * kConfig.split_k;
             if (ranges_ > steps_) ranges_ = steps_;
         }
-        load_groups(0);
+        if (kConfig.split_k == 1 || arguments_.groups > 32) load_groups(0);  // else they are at hand
     }
 
     // The next piece of this thread block; false when there is none.
     __device__ bool next(Work& work) {
         if constexpr (kConfig.split_k == 1) {
+            // Every other wave runs backwards: the first block's tiles are not the larger ones of every wave.
             range_ += gridDim.x;
-            if (!find(range_, work)) return false;
+            backwards_ = !backwards_;
+            const int mirrored = range_ + int(gridDim.x) - 1 - 2 * int(blockIdx.x);
+            if (!find(backwards_ ? mirrored : range_, work)) return false;
             work.chunk_begin = 0;
             work.chunk_end = chunks_;
-            work.range = work.first_range = work.last_range = range_;
+            work.range = work.first_range = work.last_range = 0;
             return true;
         } else {
+            if (tile_ < whole_tiles_) {
+                if (!find(tile_, work)) return false;
+                work.chunk_begin = 0;
+                work.chunk_end = chunks_;
+                work.range = work.first_range = work.last_range = 0;
+                tile_ += gridDim.x;
+                return true;
+            }
             bool first_piece = false;
             if (step_ >= range_end_) {
                 range_ += gridDim.x;
@@ -62,7 +89,7 @@ class Scheduler {
                 first_piece = true;
             }
             const int tile = step_ / chunks_;
-            if (!find(tile, work)) return false;
+            if (!find(whole_tiles_ + tile, work)) return false;
             const int tile_begin = tile * chunks_, tile_end = tile_begin + chunks_;
             const int end = range_end_ < tile_end ? range_end_ : tile_end;
             work.chunk_begin = step_ - tile_begin;
@@ -82,19 +109,24 @@ class Scheduler {
     __device__ int range_of(int step) const { return int((i64(step + 1) * ranges_ - 1) / steps_); }
 
     __device__ int clamped_offset(int i) const {
-        const int offset = arguments_.expert_offsets[i];
+        const int offset = __ldcg(arguments_.expert_offsets + i);  // L2's: L1 may have what was there before the grids before ended
         return offset < 0 ? 0 : offset > arguments_.rows ? arguments_.rows : offset;
     }
-    // Lane l holds group base + l: its rows, its tiles of rows, and the tiles of the lanes up to it.
+    // Lane l holds group base + l: its expert, its rows, its tiles of rows, and the tiles of the lanes up to it.
     __device__ void load_groups(int base) {
         base_ = base;
         const int group = base + ptx::lane_id();
         row_begin_ = rows_ = 0;
+        expert_ = -1;
         if (group < arguments_.groups) {
+            // The expert's id is read beside the offsets, not after them: at few rows each trip to memory is felt.
+            expert_ = arguments_.expert_ids ? __ldcg(arguments_.expert_ids + group) : group;
             row_begin_ = clamped_offset(group);
             rows_ = clamped_offset(group + 1) - row_begin_;
             if (rows_ < 0) rows_ = 0;
+            if (expert_ < 0 || expert_ >= arguments_.experts) expert_ = -1;
         }
+        if (kLargestFirst && arguments_.groups <= 32) sort_groups();
         tiles_m_ = (rows_ + kConfig.block_m - 1) / kConfig.block_m;
         tiles_up_to_ = tiles_m_;
         for (int step = 1; step < 32; step *= 2) {
@@ -102,6 +134,24 @@ class Scheduler {
             if (ptx::lane_id() >= step) tiles_up_to_ += below;
         }
         group_tiles_ = __shfl_sync(~0u, tiles_up_to_, 31);
+    }
+
+    // By rows, the most first: a bitonic network over the lanes.
+    __device__ void sort_groups() {
+        const int lane = ptx::lane_id();
+        int key = (rows_ < (1 << 26) ? rows_ : (1 << 26) - 1) << 5 | lane;
+#pragma unroll
+        for (int size = 2; size <= 32; size *= 2)
+#pragma unroll
+            for (int step = size / 2; step > 0; step /= 2) {
+                const int other = __shfl_xor_sync(~0u, key, step);
+                const bool larger_here = ((lane & size) == 0) == ((lane & step) == 0);
+                if ((other > key) == larger_here) key = other;
+            }
+        const int from = key & 31;
+        rows_ = __shfl_sync(~0u, rows_, from);
+        row_begin_ = __shfl_sync(~0u, row_begin_, from);
+        expert_ = __shfl_sync(~0u, expert_, from);
     }
 
     // Tile ids only grow: walk on from the 32 groups at hand.
@@ -118,7 +168,7 @@ class Scheduler {
         const int before = (__shfl_sync(~0u, tiles_up_to_, lane) - tiles_m) * tiles_n_;
         const int rows = __shfl_sync(~0u, rows_, lane);
         const int row_begin = __shfl_sync(~0u, row_begin_, lane);
-        const int group = base_ + lane;
+        work.expert = __shfl_sync(~0u, expert_, lane);
 
         // The rows of a group are spread evenly over its tiles, so that none is nearly empty. m runs fastest: thread
         // blocks that run together share the weights of an n tile.
@@ -128,16 +178,23 @@ class Scheduler {
         work.rows = rows - m * per_tile < per_tile ? rows - m * per_tile : per_tile;
         work.n = (local - before) / tiles_m * kConfig.block_n;
         work.tile_m = per_tile;
-        const int expert = arguments_.expert_ids ? arguments_.expert_ids[group] : group;
-        work.expert = expert >= 0 && expert < arguments_.experts ? expert : -1;
         return true;
     }
 
+    // Where products take the time, a tile takes longer the more rows it has: the last wave, which not all blocks have a part in, is
+    // to be of small ones. Where reading weights does, all take the same.
+    static constexpr bool kLargestFirst = is_wgmma(kConfig.variant) && kConfig.block_m >= 64;
+
     const MatmulArguments& arguments_;
     int chunks_, tiles_n_;
+    bool backwards_ = true;
     int range_, ranges_ = 0, steps_ = 0, step_ = 0, range_end_ = 0;  // steps: 64-k chunks of tiles, in order
+    // Stream-k: tiles before these ranges that blocks take whole, one wave after the other. Neighbours in a wave share x and weights
+    // in L2; what is left is one to two waves, so that a tile has two ranges at most, and is begun long after its end was done.
+    int whole_tiles_ = 0, tile_ = 0;
     int tiles_before_ = 0;  // of rows, in the groups before base_
     int base_ = 0, row_begin_ = 0, rows_ = 0, tiles_m_ = 0, tiles_up_to_ = 0, group_tiles_ = 0;
+    int expert_ = -1;
 };
 
 }  // namespace mxfp4

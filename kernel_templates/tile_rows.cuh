@@ -3,17 +3,26 @@
 
 namespace mxfp4 {
 
-// The instantiated n after n. Small tiles: steps of 8 up to 32, then 16. Large ones: 16, 32, 64, half of block_m and then steps
-// of 16: a group's rows are spread evenly over its tiles, so that most tiles are more than half full.
+// The instantiated n after n; the first after 0. Few: each costs the overlapping kernels registers (wgmma_rs.cuh) and all of them
+// compile time. Dense towards block_m: a group's rows are spread evenly over its tiles, and a tuned block_m fits the rows.
 constexpr int next_tile_rows(int n, int block_m) {
-    if (block_m <= 64) return n < 32 ? n + 8 : n + 16;
-    if (n < 64) return n * 2;
+    if (block_m <= 32) return n + 8;
+    if (block_m <= 64) return n < 32 ? n + 16 : n + 8;
+    if (n < 64) return n + 32;
+    if (block_m <= 96) return n + 8;
     const int half = (block_m / 2 + 15) / 16 * 16;
     return n < half ? half : n + 16;
 }
 
+// How many n are instantiated.
+constexpr int tile_rows_count(int block_m) {
+    int count = 1;
+    for (int n = next_tile_rows(0, block_m); n < block_m; n = next_tile_rows(n, block_m)) ++count;
+    return count;
+}
+
 // Calls body.template operator()<kN>() with the smallest instantiated kN >= rows; the largest is block_m.
-template <int kBlockM, int kN = (kBlockM <= 64 ? 8 : 16), class Body>
+template <int kBlockM, int kN = next_tile_rows(0, kBlockM), class Body>
 __device__ inline void with_tile_rows(int rows, Body&& body) {
     if constexpr (kN >= kBlockM) {
         body.template operator()<kBlockM>();
@@ -23,6 +32,13 @@ __device__ inline void with_tile_rows(int rows, Body&& body) {
         else
             with_tile_rows<kBlockM, next_tile_rows(kN, kBlockM)>(rows, body);
     }
+}
+
+// The accumulators of a smaller n are the first of a larger one's.
+template <int kCount, int kAll>
+__device__ inline float (&first(float (&d)[kAll]))[kCount] {
+    static_assert(kCount <= kAll);
+    return reinterpret_cast<float (&)[kCount]>(d);
 }
 
 }  // namespace mxfp4

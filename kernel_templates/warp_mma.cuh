@@ -90,8 +90,4 @@ __device__ inline void store_accumulators(const MatmulArguments& a, const Work& 
     if constexpr (kGroup + 1 < kGroups) store_accumulators<kConfig, kGroup + 1>(a, work, n, d, scale);
 }
 
-__device__ inline float scale_of_expert(const MatmulArguments& a, int expert) {
-    return a.expert_scale && expert >= 0 ? a.expert_scale[expert] : 1.0f;
-}
-
 }  // namespace mxfp4

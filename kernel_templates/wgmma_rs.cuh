@@ -13,37 +13,15 @@
 
 namespace mxfp4 {
 
-// native: the copy engine brings packed weights to shared memory as they are stored. A slab's values of a stage are one
-// contiguous run, its scales another.
-template <KernelConfig kConfig, WeightsFormat kFormat>
-struct NativeWeights {
+// Packed weights come by the copy engine alone. The threads have nothing to do but where x is not aligned, to announce what they
+// have stored of it.
+template <KernelConfig kConfig>
+struct CopiedWeights {
     static constexpr bool kThreadsCopy = false;
 
     const MatmulArguments& arguments;
     Ring<kConfig> ring;
 
-    __device__ u32 bytes(const Work& work, int chunks) const {
-        return slabs_of<kConfig>(work, arguments.n) * chunks * (kNativeValueTileBytes + kNativeScaleTileBytes);
-    }
-    __device__ void issue(const Work& work, int chunk, int chunks, int stage) const {
-        if (chunks <= 0) return;
-        const u32 full = ring.full(stage);
-        const u64 policy = ptx::policy_evict_first();
-        const i64 slab = work.n / kSlabRows;
-        const u8* values = arguments.values + work.expert * arguments.values_expert_bytes +
-                           slab * arguments.values_row_bytes + i64(chunk) * kNativeValueTileBytes;
-        const u8* scales = arguments.scales + work.expert * arguments.scales_expert_bytes +
-                           slab * arguments.scales_row_bytes + i64(chunk) * kNativeScaleTileBytes;
-        const int slabs = slabs_of<kConfig>(work, arguments.n);
-#pragma unroll 1
-        for (int s = 0; s < slabs; ++s) {
-            ptx::bulk_copy(ptx::shared_address(ring.shared.w[stage][s]), values, u32(chunks) * kNativeValueTileBytes, full, policy);
-            ptx::bulk_copy(ptx::shared_address(ring.shared.scales[stage][s]), scales, u32(chunks) * kNativeScaleTileBytes, full,
-                           policy);
-            values += arguments.values_row_bytes;
-            scales += arguments.scales_row_bytes;
-        }
-    }
     __device__ void copy(const Work&, int, int, int) const {}
     __device__ void arrive(int stage) const {
         ptx::fence_proxy_async();
@@ -51,42 +29,46 @@ struct NativeWeights {
     }
 };
 
-// hopper: a tile of 64 rows and 64 k is 16 stored rows of 128 bytes; one behind the other they are in native's order. The
-// producer threads bring them by cp.async.
+// native: two copies bring all slabs and all chunks of a stage. Beyond N and K they are zero.
 template <KernelConfig kConfig, WeightsFormat kFormat>
-struct HopperWeights {
-    static constexpr bool kThreadsCopy = true;
+struct NativeWeights : CopiedWeights<kConfig> {
+    using CopiedWeights<kConfig>::arguments, CopiedWeights<kConfig>::ring;
 
-    const MatmulArguments& arguments;
-    Ring<kConfig> ring;
-
-    __device__ u32 bytes(const Work&, int) const { return 0; }
-    __device__ void issue(const Work&, int, int, int) const {}
-    __device__ void copy(const Work& work, int chunk, int chunks, int stage) const {
-        const int thread = int(threadIdx.x), slabs = slabs_of<kConfig>(work, arguments.n), slab0 = work.n / kSlabRows;
-        const u8* values = arguments.values + work.expert * arguments.values_expert_bytes +
-                           (i64(slab0) * 16 + (thread >> 3)) * arguments.values_row_bytes + i64(chunk) * 128 + (thread & 7) * 16;
-        for (int s = 0; s < slabs; ++s)
-            for (int c = 0; c < chunks; ++c)
-                ptx::cp_async16(ptx::shared_address(ring.shared.w[stage][s][c]) + thread * 16,
-                                values + s * 16 * arguments.values_row_bytes + c * 128, 16);
-        // 8 pieces of 16 bytes are the scales of a tile: a thread for each.
-        const u8* scales = arguments.scales + work.expert * arguments.scales_expert_bytes;
-        for (int i = thread; i < slabs * chunks * 8; i += kProducerWarps * 32) {
-            const int piece = i & 7, c = (i >> 3) % chunks, s = (i >> 3) / chunks, row_group = (slab0 + s) * 4 + (piece >> 1);
-            if (!has_scales<kFormat>(row_group, arguments.n)) continue;
-            const i64 at = hopper_scale_offset<kFormat>(row_group, chunk + c, arguments.scales_row_bytes);
-            ptx::cp_async16(ptx::shared_address(ring.shared.scales[stage][s][c]) + piece * 16, scales + at + (piece & 1) * 16, 16);
-        }
+    __device__ u32 bytes(const Work&) const {
+        return Shared<kConfig>::kSlabs * Shared<kConfig>::kChunks * (kNativeValueTileBytes + kNativeScaleTileBytes);
     }
-    __device__ void arrive(int stage) const {
-        if (arguments.x_aligned) {
-            ptx::cp_async_arrive(ring.full(stage));
-            return;
+    __device__ void issue(const Work& work, int chunk, int stage) const {
+        const u32 full = ring.full(stage);
+        const int slab = work.n / kSlabRows;
+        ptx::tensor_copy(ring.w(stage, 0, 0), arguments.values_map, {0, chunk, slab, work.expert}, full, ptx::kEvictFirst);
+        ptx::tensor_copy(ring.scales(stage, 0, 0), arguments.scales_map, {0, chunk, slab, work.expert}, full, ptx::kEvictFirst);
+    }
+};
+
+// hopper: boxes of stored rows, which in shared memory are in native's order. A box is as deep as a stage, also where fewer chunks
+// are left: beyond K it is zero, and what else it brings is not looked at.
+template <KernelConfig kConfig, WeightsFormat kFormat>
+struct HopperWeights : CopiedWeights<kConfig> {
+    using CopiedWeights<kConfig>::arguments, CopiedWeights<kConfig>::ring;
+
+    __device__ u32 bytes(const Work& work) const {
+        return slabs_of<kConfig>(work, arguments.n) * Shared<kConfig>::kChunks * (kNativeValueTileBytes + kNativeScaleTileBytes);
+    }
+    __device__ void issue(const Work& work, int chunk, int stage) const {
+        constexpr int w = kFormat.scale_warps;
+        const u32 full = ring.full(stage);
+        const int slab0 = work.n / kSlabRows, slabs = slabs_of<kConfig>(work, arguments.n);
+#pragma unroll 1
+        for (int s = 0; s < slabs; ++s) {
+            const int row_group = (slab0 + s) * 4, row = row_group / (2 * w) * w + row_group % w, half = row_group / w & 1;
+            ptx::tensor_copy(ring.w(stage, s, 0), arguments.values_map, {0, (slab0 + s) * 16, chunk, work.expert}, full,
+                             ptx::kEvictFirst);
+            const u32 scales = ring.scales(stage, s, 0);
+            if constexpr (w == 1)
+                ptx::tensor_copy(scales, arguments.scales_map, {0, half, row, chunk, work.expert}, full, ptx::kEvictFirst);
+            else
+                ptx::tensor_copy(scales, arguments.scales_map, {0, row, half, chunk, work.expert}, full, ptx::kEvictFirst);
         }
-        ptx::cp_async_wait_all();  // x was stored by this thread: a plain arrival, which releases the stores
-        ptx::fence_proxy_async();
-        ptx::mbarrier_arrive(ring.full(stage));
     }
 };
 
@@ -108,44 +90,93 @@ struct WgmmaRs {
                                     HopperWeights<kConfig, kFormat>>::Type;
     static constexpr int kChunks = SharedMemory::kChunks;
     static constexpr int kSlabs = slabs_per_warpgroup(kConfig);
+    static constexpr int kParts = k_parts(kConfig);
+    // What accumulators leave of a consumer's registers.
+    static constexpr int kSpareRegisters = consumer_registers(kConfig) - kSlabs * kConfig.block_m / 2;
+    // Whether the next words are loaded while these are decoded.
+    static constexpr bool kLoadAhead = kSpareRegisters >= kFragmentRegisters + 16;
+    // Whether a group of WGMMAs stays in flight over the end of a stage. ptxas then keeps the fragments of that group, 8 registers,
+    // for each n that is instantiated and all through the kernel (seen in its life ranges); too many of them and it serialises all.
+    static constexpr bool kOverlapStages = kSpareRegisters >= kFragmentRegisters + 8 + 8 * tile_rows_count(kConfig.block_m);
 
     const MatmulArguments& arguments;
-    SharedMemory& shared;
     Ring<kConfig> ring;
 
     __device__ static bool threads_arrive(const MatmulArguments& a) { return Producer<kConfig, Weights>::threads_arrive(a); }
-    __device__ void produce() const { Producer<kConfig, Weights>(arguments, ring, {arguments, ring}).run(); }
+    __device__ void produce() const { Producer<kConfig, Weights>(arguments, ring, {{arguments, ring}}).run(); }
 
     __device__ void consume(int warpgroup) const {
-        mxfp4::consume<kConfig>(arguments, shared, warpgroup, [&]<int kN>(const Work& work, auto& position, auto& d) {
+        mxfp4::consume<kConfig>(arguments, ring, warpgroup, [&]<int kN>(const Work& work, auto& position, auto& d) {
             multiply<kN>(work, warpgroup, position, d);
         });
     }
 
+    struct Unit {
+        ptx::Word4 words;
+        u32 scale_word;
+    };
+
     template <int kN, class Position>
-    __device__ void multiply(const Work& work, int warpgroup, Position& position, float (&d)[kSlabs][kN / 2]) const {
-        const auto rule = ScaleRule<kFormat>::of_expert(arguments.expert_shift, work.expert);
-        const int thread = int(threadIdx.x) & 127;
-        for (int chunk = work.chunk_begin; chunk < work.chunk_end; chunk += kChunks) {
-            ptx::mbarrier_wait(ring.full(position.stage), position.parity);
-            const u32 x = ptx::shared_address(shared.x[position.stage]);
-            const u32 w = ptx::shared_address(shared.w[position.stage][warpgroup * kSlabs]) + thread * 16;
-            const u32 scales = ptx::shared_address(shared.scales[position.stage][warpgroup * kSlabs]) + thread / 4 * 4;
-#pragma unroll
-            for (int c = 0; c < kChunks; ++c) {
-                if (c > 0 && chunk + c >= work.chunk_end) break;
-                const u32 b = ptx::descriptor_address(x + c * SharedMemory::kXChunkBytes);
-#pragma unroll
-                for (int s = 0; s < kSlabs; ++s) {
-                    const ptx::Word4 words = ptx::load_shared16(w + (s * kChunks + c) * kNativeValueTileBytes);
-                    u32 scale_word = ptx::load_shared4(scales + (s * kChunks + c) * kNativeScaleTileBytes);
-                    if constexpr (kFormat.layout == Layout::hopper)
-                        scale_word = without_padding(scale_word, chunk + c, arguments.k / kBlockElements);
-                    multiply_half<kN>(words.x, words.y, rule.multipliers(even_scales(scale_word)), b, d[s]);
-                    multiply_half<kN>(words.z, words.w, rule.multipliers(odd_scales(scale_word)), b + 4, d[s]);
-                }
+    __device__ void multiply(const Work& work, int warpgroup, Position& position, float (&d)[kSlabs][kConfig.block_m / 2]) const {
+        // This part's chunks of a stage: part, part + kParts, ...
+        const int part = k_part_of(kConfig, warpgroup), first = work.chunk_begin + part;
+        int chunk = first;
+        if (kParts == 1 || chunk < work.chunk_end) {
+            const int slab = slab_group_of(kConfig, warpgroup) * kSlabs;
+            const auto rule = ScaleRule<kFormat>::of_expert(arguments.expert_shift, work.expert);
+            const u32 x_chunk = ptx::uniform(x_rows_of_stage(kConfig, work.rows) * 128 >> 4);
+            do {
+                ptx::mbarrier_wait(ring.full(position.stage), position.parity);
+                multiply_stage<kN>(work.chunk_end, chunk, chunk > first, slab, part, x_chunk, rule, position, d);
+                chunk += kChunks;
+            } while (chunk < work.chunk_end);
+            if constexpr (kOverlapStages) {
+                ptx::wgmma_wait_for(d);
+                ring.release_before(position, true);
             }
-            ptx::wgmma_wait<0>();
+        }
+        if (kParts > 1 && chunk - part < work.chunk_end) {  // the last stage had nothing for this part
+            ptx::mbarrier_wait(ring.full(position.stage), position.parity);
+            ring.release(position);
+        }
+    }
+
+    template <int kN, class Position>
+    __device__ void multiply_stage(int chunk_end, int chunk, bool stage_before, int slab, int part, u32 x_chunk,
+                                   const ScaleRule<kFormat>& rule, Position& position, float (&d)[kSlabs][kConfig.block_m / 2]) const {
+        const int thread = int(threadIdx.x) & 127;
+        const u32 x = ptx::uniform(ptx::descriptor_address(ring.x(position.stage)) + part * x_chunk);
+        // A lane's words and scales of unit i: slab i % kSlabs, chunk i / kSlabs of this part. Those loaded ahead of a chunk that the
+        // stage has not are not used.
+        const u32 w = ring.w(position.stage, slab, part) + thread * 16;
+        const u32 scales = ring.scales(position.stage, slab, part) + thread / 4 * 4;
+        const auto load = [&](int i) -> Unit {
+            const int tile = i % kSlabs * kChunks + i / kSlabs * kParts;
+            return {ptx::load_shared16(w + tile * kNativeValueTileBytes), ptx::load_shared4(scales + tile * kNativeScaleTileBytes)};
+        };
+        Unit next = load(0);
+#pragma unroll
+        for (int c = 0; c < kChunks / kParts; ++c) {
+            if (c > 0 && chunk + c * kParts >= chunk_end) break;
+            const u32 b = x + c * kParts * x_chunk;
+#pragma unroll
+            for (int s = 0; s < kSlabs; ++s) {
+                const int i = c * kSlabs + s;
+                if (!kLoadAhead && i > 0) next = load(i);
+                const ptx::Word4 words = next.words;
+                u32 scale_word = next.scale_word;
+                if (kLoadAhead && i + 1 < kChunks / kParts * kSlabs) next = load(i + 1);
+                if constexpr (kFormat.layout == Layout::hopper)
+                    scale_word = without_padding(scale_word, chunk + c * kParts, arguments.k / kBlockElements);
+                multiply_half<kN>(words.x, words.y, rule.multipliers(even_scales(scale_word)), b, d[s]);
+                if (kOverlapStages && c == 0 && s == 0) ring.release_before(position, stage_before);  // its products are complete
+                multiply_half<kN>(words.z, words.w, rule.multipliers(odd_scales(scale_word)), b + 4, d[s]);
+            }
+        }
+        if constexpr (kOverlapStages) {
+            position.advance();
+        } else {
+            ptx::wgmma_wait_for(d);
             ring.release(position);
         }
     }
@@ -153,13 +184,13 @@ struct WgmmaRs {
     // Two k16 steps under one scale are one group. The tensor cores may still read the fragments of the group before, so at
     // most one group is in flight when new fragments are decoded.
     template <int kN>
-    __device__ static void multiply_half(u32 word0, u32 word1, u32 multipliers, u32 b, float (&d)[kN / 2]) {
+    __device__ static void multiply_half(u32 word0, u32 word1, u32 multipliers, u32 b, float (&d)[kConfig.block_m / 2]) {
         u32 a0[4], a1[4];
         decode_fragment<kFormat>(word0, multipliers, a0);
         decode_fragment<kFormat>(word1, multipliers, a1);
         ptx::wgmma_fence();
-        ptx::Wgmma<kN>::rs(d, a0, ptx::swizzled_descriptor(b));
-        ptx::Wgmma<kN>::rs(d, a1, ptx::swizzled_descriptor(b + 2));
+        ptx::Wgmma<kN>::rs(first<kN / 2>(d), a0, ptx::swizzled_descriptor(b));
+        ptx::Wgmma<kN>::rs(first<kN / 2>(d), a1, ptx::swizzled_descriptor(b + 2));
         ptx::wgmma_commit();
         ptx::wgmma_wait<1>();
     }

@@ -21,14 +21,14 @@ struct DecodedWeights {
     const MatmulArguments& arguments;
     Ring<kConfig> ring;
 
-    __device__ u32 bytes(const Work&, int) const { return 0; }
-    __device__ void issue(const Work&, int, int, int) const {}
+    __device__ u32 bytes(const Work&) const { return 0; }
+    __device__ void issue(const Work&, int, int) const {}
     __device__ void copy(const Work& work, int chunk, int chunks, int stage) const {
         const auto reader = weight_reader<kFormat>(arguments, work.expert);
         const int slabs = slabs_of<kConfig>(work, arguments.n), thread = int(threadIdx.x);
         for (int s = 0; s < slabs; ++s)
             for (int c = 0; c < chunks; ++c) {
-                const u32 tile = ptx::shared_address(ring.shared.w[stage][s][c]);
+                const u32 tile = ring.w(stage, s, c);
                 if constexpr (kFormat.layout == Layout::blocks)
                     decode_rows(reader, work.n + s * kSlabRows, chunk + c, tile, thread);
                 else
@@ -68,7 +68,7 @@ struct DecodedWeights {
         u32 multiplier = 0;
         if (inside) {
             words = ptx::load_weights16(reader.values + kg * reader.value_row_bytes + i64(n + row) * 16);
-            multiplier = low_half_twice(reader.rule.multipliers(reader.scale_byte(n + row, kg)));
+            multiplier = ptx::low_half_twice(reader.rule.multipliers(reader.scale_byte(n + row, kg)));
         }
         const u32 word[4] = {words.x, words.y, words.z, words.w};
 #pragma unroll
@@ -92,24 +92,24 @@ struct WgmmaSs {
     static constexpr int kSlabs = slabs_per_warpgroup(kConfig);
 
     const MatmulArguments& arguments;
-    SharedMemory& shared;
     Ring<kConfig> ring;
 
     __device__ static bool threads_arrive(const MatmulArguments& a) { return Producer<kConfig, Weights>::threads_arrive(a); }
     __device__ void produce() const { Producer<kConfig, Weights>(arguments, ring, {arguments, ring}).run(); }
 
     __device__ void consume(int warpgroup) const {
-        mxfp4::consume<kConfig>(arguments, shared, warpgroup, [&]<int kN>(const Work& work, auto& position, auto& d) {
+        mxfp4::consume<kConfig>(arguments, ring, warpgroup, [&]<int kN>(const Work& work, auto& position, auto& d) {
             multiply<kN>(work, warpgroup, position, d);
         });
     }
 
     template <int kN, class Position>
-    __device__ void multiply(const Work& work, int warpgroup, Position& position, float (&d)[kSlabs][kN / 2]) const {
+    __device__ void multiply(const Work& work, int warpgroup, Position& position, float (&d)[kSlabs][kConfig.block_m / 2]) const {
+        const u32 x_chunk = ptx::uniform(x_rows_of_stage(kConfig, work.rows) * 128 >> 4);
         for (int chunk = work.chunk_begin; chunk < work.chunk_end; chunk += kChunks) {
             ptx::mbarrier_wait(ring.full(position.stage), position.parity);
-            const u32 x = ptx::shared_address(shared.x[position.stage]);
-            const u32 w = ptx::shared_address(shared.w[position.stage][warpgroup * kSlabs]);
+            const u32 x = ptx::uniform(ptx::descriptor_address(ring.x(position.stage)));
+            const u32 w = ptx::uniform(ptx::descriptor_address(ring.w(position.stage, warpgroup * kSlabs, 0)));
 #pragma unroll
             for (int c = 0; c < kChunks; ++c) {
                 if (c > 0) {
@@ -117,17 +117,17 @@ struct WgmmaSs {
                     ptx::wgmma_wait<0>();  // accumulators in flight over a branch would serialise all of it
                 }
                 ptx::wgmma_fence();
-                const u32 b = ptx::descriptor_address(x + c * SharedMemory::kXChunkBytes);
+                const u32 b = x + c * x_chunk;
 #pragma unroll
                 for (int s = 0; s < kSlabs; ++s) {
-                    const u32 a = ptx::descriptor_address(w + (s * kChunks + c) * SharedMemory::kSlabChunkBytes);
+                    const u32 a = w + ((s * kChunks + c) * SharedMemory::kSlabChunkBytes >> 4);
 #pragma unroll
                     for (int step = 0; step < 4; ++step) 
-                        ptx::Wgmma<kN>::ss(d[s], ptx::swizzled_descriptor(a + 2 * step), ptx::swizzled_descriptor(b + 2 * step));
+                        ptx::Wgmma<kN>::ss(first<kN / 2>(d[s]), ptx::swizzled_descriptor(a + 2 * step), ptx::swizzled_descriptor(b + 2 * step));
                 }
                 ptx::wgmma_commit();
             }
-            ptx::wgmma_wait<0>();
+            ptx::wgmma_wait_for(d);
             ring.release(position);
         }
     }

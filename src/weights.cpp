@@ -189,6 +189,7 @@ void describe_weights(const DeviceWeights& weights, MatmulArguments& arguments) 
     arguments.n = i32(weights.info.n);
     arguments.k = i32(weights.info.k);
     arguments.experts = i32(weights.info.experts);
+    arguments.weights_constant = weights.owned_values.data() != nullptr;  // a caller may write its own on the stream
 }
 
 }  // namespace mxfp4

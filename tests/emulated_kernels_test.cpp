@@ -47,6 +47,29 @@ TEST_CASE("naive and mma kernels", "[mma]") { check_instances(emulator::mma_inst
 TEST_CASE("wgmma_ss kernels", "[wgmma_ss]") { check_instances(emulator::wgmma_ss_instances(), 2, 5); }
 TEST_CASE("wgmma_rs kernels", "[wgmma_rs]") { check_instances(emulator::wgmma_rs_instances(), 3, 5); }
 
+// Weights are asked for by what the groups are before the grids before have ended.
+TEST_CASE("groups that the grids before still change", "[wgmma_rs]") {
+    for (const Instance& instance : emulator::wgmma_rs_instances()) {
+        Random random(5);
+        EmulatedBackend backend;
+        backend.device_limits.sm_count = 3;
+        const KernelPtr kernel = backend.load(instance);
+        for (int i = 0; i < 3; ++i) {
+            const RandomProblem problem(random, instance.format, 4, between(random, 1, 320), 32 * between(random, 1, 16), 40, 6);
+            DeviceRun device(backend, problem.c);
+            const std::vector<i32>& offsets = problem.c.routing.offsets;
+            const std::vector<i32> before = other_offsets(random, problem.c.routing, problem.c.rows);
+            backend.grids_before = [&](bool ended) { std::ranges::copy(ended ? offsets : before, device.offsets()); };
+            for (int run = 0; run < 3; ++run) {
+                INFO(describe(problem.c, instance.config) << ", run " << run);
+                backend.timing = When(run);
+                backend.seed = random();
+                CHECK(judge(device.run(*kernel), problem.want, offsets) == "");
+            }
+        }
+    }
+}
+
 // Hidden: emulated_kernels_test [long] --rng-seed 7
 TEST_CASE("all kernels, for as long as you like", "[.long]") {
     for (const auto instances : {emulator::mma_instances, emulator::wgmma_ss_instances, emulator::wgmma_rs_instances})

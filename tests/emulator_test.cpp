@@ -32,6 +32,9 @@ std::string first_trouble(int problems) {
             const RandomProblem problem(random, instance.format, 2, between(random, 1, 200), 32 * between(random, 1, 20),
                                         between(random, 1, 60), 6);
             DeviceRun device(backend, problem.c, problem.shift, problem.shift);
+            const std::vector<i32>& offsets = problem.c.routing.offsets;
+            const std::vector<i32> before = other_offsets(random, problem.c.routing, problem.c.rows);
+            if (i % 2) backend.grids_before = [&](bool ended) { std::ranges::copy(ended ? offsets : before, device.offsets()); };
             for (const emulator::When timing : {emulator::When::random, emulator::When::early, emulator::When::late}) {
                 backend.timing = timing;
                 backend.seed = random();

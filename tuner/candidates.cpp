@@ -14,10 +14,11 @@ namespace {
 struct BlockShape {
     int block_n, num_warps;
 };
-constexpr BlockShape kWgmmaRsBlocks[] = {{64, 8}, {128, 12}, {192, 16}, {128, 8}, {256, 12}, {384, 16}};
+constexpr BlockShape kWgmmaRsBlocks[] = {{64, 8},   {128, 12}, {192, 16}, {128, 8}, {256, 12},
+                                         {384, 16}, {64, 16},  {64, 12},  {128, 20}, {256, 20}, {512, 20}};
 constexpr BlockShape kWgmmaSsBlocks[] = {{64, 8}, {128, 8}, {128, 12}, {256, 12}};
 constexpr BlockShape kMmaBlocks[] = {{64, 4}, {64, 2}, {128, 8}, {128, 4}, {32, 2}};
-constexpr int kWgmmaRows[] = {8, 16, 24, 32, 48, 64, 96, 128, 160, 192, 208, 224, 256};
+constexpr int kWgmmaRows[] = {8, 16, 24, 32, 40, 48, 64, 80, 96, 128, 144, 160, 192, 208, 224, 256};
 constexpr int kMmaRows[] = {8, 16, 32, 64};
 constexpr int kWgmmaDepths[] = {64, 128, 192, 320};
 constexpr int kMmaDepths[] = {64, 128};
@@ -49,11 +50,9 @@ class Enumerator {
                                            .num_warps = block.num_warps,
                                            .split_k = split,
                                            .ctas_per_sm = ctas};
-                            const int deepest = deepest_pipeline(c);
-                            for (int stages : {deepest, deepest - 1, deepest - 2}) {
+                            for (int stages : depths(c)) {
                                 c.stages = stages;
                                 consider(c);
-                                if (deepest < 2) break;  // counted once, as too much shared memory
                             }
                         }
     }
@@ -94,6 +93,20 @@ class Enumerator {
     std::vector<Ranked> ranked;
 
   private:
+    // As deep as there is room for; and what keeps so many bytes in flight on an SM: more only makes the first ones wait where
+    // memory is the limit. {1}: there is no room for two.
+    std::vector<int> depths(const KernelConfig& c) const {
+        std::vector<int> depths = {deepest_pipeline(c)};
+        KernelConfig one = c, two = c;
+        one.stages = 1;
+        two.stages = 2;
+        const std::int64_t stage = (shared_bytes(two) - shared_bytes(one)) * c.ctas_per_sm;
+        for (int bytes : {128 * 1024, 92 * 1024}) {
+            const int stages = std::max<int>(2, int((bytes + stage / 2) / stage));
+            if (stages < depths.back()) depths.push_back(stages);
+        }
+        return depths;
+    }
     // Stages that shared memory has room for; 1 where there is none for two.
     int deepest_pipeline(KernelConfig c) const {
         c.stages = kMostStages;
@@ -125,7 +138,7 @@ using Traits = std::array<int, 4>;
 Traits traits(const KernelConfig& c) {
     if (c.variant == Variant::host) return {c.num_warps * 2 + c.simd, c.block_m, c.block_n, c.block_k};
     return {(c.block_n * 32 + c.num_warps) * 4 + c.ctas_per_sm, c.block_m, c.block_k,
-            is_wgmma(c.variant) ? c.split_k : c.stages};
+            is_wgmma(c.variant) ? c.split_k * 32 + c.stages : c.stages};
 }
 
 // How much dearer a candidate counts once one that agrees with it in so many traits is picked: a measurement of one

@@ -15,6 +15,7 @@ struct Measurement {
     Timing timing;               // of the last round that it took part in; us = 0: never timed
     bool ranked = false;         // took part in the final round, interleaved with the default: only these compare
     std::string rejected;        // why it is out: refused by the compiler, wrong results; empty: it is not
+    bool wrong = false;          // its results were: a fault of the kernel
 
     bool usable() const { return rejected.empty() && verified && timing.us > 0; }
 };

@@ -33,7 +33,8 @@ Measurement ShapeBench::measure(const std::string& config_text, const TimingOpti
             verify_samples(backend, problem_, expected_, [&](int rotation) { launch(*kernel, rotation, nullptr); });
         m.relative_error = agreement.relative_error;
         m.rejected = agreement.rejected;
-        if (!m.rejected.empty()) return m;
+        m.wrong = !m.rejected.empty();
+        if (m.wrong) return m;
         m.verified = true;
         kernels_[to_text(m.config)] = kernel;
         m.timing = compare({&m.config, 1}, timing).front();

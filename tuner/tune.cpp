@@ -178,7 +178,8 @@ class Tuning {
             if (winner < 0) return winner;
             Measurement& m = measurements[std::size_t(winner)];
             m.rejected = bench.verify_whole(m.config);
-            if (m.rejected.empty()) return winner;
+            m.wrong = !m.rejected.empty();
+            if (!m.wrong) return winner;
         }
     }
 

@@ -11,7 +11,8 @@ struct alignas(128) TensorMap {
 };
 
 struct MatmulArguments {
-    TensorMap x_map;             // x in boxes of x_box_rows(config) x 64, swizzled; made at launch, where x_aligned and wgmma
+    // Made at launch (contract/tensors.h): of x where it is aligned and the kernel a wgmma one, of weights for wgmma_rs.
+    TensorMap x_maps[2], values_map, scales_map;
     const void* x;               // [rows, k] bf16, rows x_stride elements apart
     void* y;                     // [rows, n] bf16, rows y_stride elements apart
     const u8* values;            // [experts, ...] as stored_shape() says
@@ -27,6 +28,7 @@ struct MatmulArguments {
     i64 workspace_counter_bytes;                   // where the partial tiles start
     i32 rows, n, k, experts, groups;
     i32 x_aligned, y_aligned;    // 16-byte aligned base and stride
+    i32 weights_constant;        // nothing writes the weights: they may be read before the grids before this one have ended
 };
 
 }  // namespace mxfp4

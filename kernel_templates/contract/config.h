@@ -90,16 +90,28 @@ constexpr Reject check_scale_swizzle(int scale_warps, int block_n, int block_k, 
 constexpr bool is_wgmma(Variant v) { return v == Variant::wgmma_ss || v == Variant::wgmma_rs; }
 inline constexpr int kProducerWarps = 4;  // of the wgmma kernels
 constexpr int consumer_warpgroups(const KernelConfig& c) { return (c.num_warps - kProducerWarps) / 4; }
-constexpr int slabs_per_warpgroup(const KernelConfig& c) { return c.block_n / (kSlabRows * consumer_warpgroups(c)); }
+// Consumer warpgroups share out a tile's slabs of 64 outputs. Where there are fewer slabs than warpgroups, k_parts of them work on
+// one slab, each on every k_parts'th chunk of k, and one of them adds it all up: few rows, so that decoding is what takes time.
+constexpr int k_parts(const KernelConfig& c) {
+    const int outputs = kSlabRows * consumer_warpgroups(c);
+    return c.block_n < outputs ? outputs / c.block_n : 1;
+}
+constexpr int slab_groups(const KernelConfig& c) { return consumer_warpgroups(c) / k_parts(c); }
+// Which of them a warpgroup is. (Spelled out for one part: the compiler does not know how many warpgroups there are.)
+constexpr int slab_group_of(const KernelConfig& c, int warpgroup) {
+    return k_parts(c) == 1 ? warpgroup : warpgroup % slab_groups(c);
+}
+constexpr int k_part_of(const KernelConfig& c, int warpgroup) { return k_parts(c) == 1 ? 0 : warpgroup / slab_groups(c); }
+constexpr int slabs_per_warpgroup(const KernelConfig& c) { return c.block_n / (kSlabRows * slab_groups(c)); }
 // Registers of a thread at launch: the register file spread evenly, in steps of 8. setmaxnreg then moves them from the producer
 // warpgroup to the consumers; it can only hand out what the block was launched with.
 constexpr int launch_registers(const KernelConfig& c) {
     const int even = 65536 / c.ctas_per_sm / (c.num_warps * 32) / 8 * 8;
     return even < 248 ? even : 248;
 }
-// What the producer's scheduler and addresses need, less where three consumer warpgroups share the file.
+// What the producer's scheduler and addresses need, less where three consumer warpgroups share the file, more where it decodes.
 constexpr int producer_registers(const KernelConfig& c) {
-    const int needed = consumer_warpgroups(c) > 2 ? 80 : 88;
+    const int needed = c.variant == Variant::wgmma_ss ? 112 : consumer_warpgroups(c) > 2 ? 80 : 88;
     return launch_registers(c) < needed ? launch_registers(c) : needed;
 }
 inline constexpr int kFragmentRegisters = 48;  // of a consumer: two groups of fragments, words, scales, addresses
@@ -109,13 +121,16 @@ constexpr int consumer_registers(const KernelConfig& c) {
     return each < 240 ? each : 240;
 }
 
-// Rows of x that one bulk tensor copy brings: a tile takes as many such boxes as it has rows for.
-constexpr int x_box_rows(const KernelConfig& c) {
-    return c.block_m % 64 == 0 ? 64 : c.block_m % 32 == 0 ? 32 : c.block_m % 16 == 0 ? 16 : 8;
-}
+// Rows of x that a stage holds, of a tile with so many: one copy brings them all, and there are two kinds of it. The one thread that
+// asks for copies is slow at it; rows too many cost traffic.
+constexpr int x_box_rows(const KernelConfig& c, bool half) { return half ? (c.block_m / 2 + 7) / 8 * 8 : c.block_m; }
+constexpr bool half_of_x(const KernelConfig& c, int rows) { return rows <= x_box_rows(c, true); }
+constexpr int x_rows_of_stage(const KernelConfig& c, int rows) { return x_box_rows(c, half_of_x(c, rows)); }
 
-inline constexpr int kBarrierBytes = 1280;        // barriers, flags and work items, an upper bound
+inline constexpr int kBarrierBytes = 2048;        // barriers, flags and work items, an upper bound
 inline constexpr int kStoreTileBytes = 8192;      // a consumer warpgroup's staging of 32 rows x 64 outputs, bf16 (or fp32)
+
+inline constexpr int kMostRowsOfParts = 32;       // the fp32 sums of a slab that a part hands over fill its staging
 
 // Dynamic shared memory of a block; the kernel asserts that its struct fits.
 constexpr i64 shared_bytes(const KernelConfig& c) {
@@ -153,14 +168,17 @@ constexpr Reject check_wgmma(const KernelConfig& c) {
     if (c.variant == Variant::wgmma_rs && c.layout == Layout::blocks) return Reject::layout_not_admissible;
     if (c.block_m < 8 || c.block_m > 256 || c.block_m % 8 != 0) return Reject::block_m_not_supported;
     if (c.num_warps < 8 || c.num_warps > 20 || c.num_warps % 4 != 0) return Reject::num_warps_not_supported;
-    const int warpgroups = consumer_warpgroups(c);
-    if (c.block_n % (kSlabRows * warpgroups) != 0 || c.block_n < kSlabRows * warpgroups || slabs_per_warpgroup(c) > 4)
-        return Reject::block_n_not_supported;
-    if (c.block_k < 64 || c.block_k > 512) return Reject::block_k_not_multiple_of_64;
+    const int outputs = kSlabRows * consumer_warpgroups(c), parts = c.block_n < kSlabRows ? 0 : k_parts(c);
+    const bool shared_out = parts == 1 ? c.block_n % outputs == 0 : parts > 1 && c.block_n * parts == outputs;
+    if (!shared_out || c.block_n % kSlabRows != 0 || slabs_per_warpgroup(c) > 4) return Reject::block_n_not_supported;
+    if (parts > 1 && c.variant != Variant::wgmma_rs) return Reject::block_n_not_supported;
+    if (parts > 1 && c.block_m > kMostRowsOfParts) return Reject::block_m_not_supported;
+    if (c.block_k < 64 || c.block_k > 512 || c.block_k / kChunkK % parts != 0) return Reject::block_k_not_multiple_of_64;
     if (c.stages < 2 || c.stages > 16) return Reject::stages_not_supported;
     if (c.ctas_per_sm < 1 || c.ctas_per_sm > 4 || c.num_warps * c.ctas_per_sm > 64) return Reject::num_warps_not_supported;
     const int accumulators = slabs_per_warpgroup(c) * c.block_m / 2;
-    if (accumulators + kFragmentRegisters > consumer_registers(c)) return Reject::too_many_registers;
+    const int spare = slabs_per_warpgroup(c) > 1 ? 8 : 0;  // without them ptxas serialises WGMMAs (C7512)
+    if (accumulators + kFragmentRegisters + spare > consumer_registers(c)) return Reject::too_many_registers;
     return Reject::none;
 }
 

@@ -55,7 +55,7 @@ std::string fill(void* library, Driver& d) {
     entry("cuModuleGetFunction", d.module_get_function);
     entry("cuFuncSetAttribute", d.func_set_attribute);
     entry("cuOccupancyMaxActiveBlocksPerMultiprocessor", d.occupancy_max_active_blocks_per_multiprocessor);
-    entry("cuLaunchKernel", d.launch_kernel);
+    entry("cuLaunchKernelEx", d.launch_kernel_ex);
     entry("cuTensorMapEncodeTiled", d.tensor_map_encode_tiled);
     entry("cuStreamCreate", d.stream_create);
     entry("cuStreamDestroy_v2", d.stream_destroy);

@@ -45,7 +45,7 @@ struct Driver {
     decltype(&cuModuleGetFunction) module_get_function;
     decltype(&cuFuncSetAttribute) func_set_attribute;
     decltype(&cuOccupancyMaxActiveBlocksPerMultiprocessor) occupancy_max_active_blocks_per_multiprocessor;
-    decltype(&cuLaunchKernel) launch_kernel;
+    decltype(&cuLaunchKernelEx) launch_kernel_ex;
     decltype(&cuTensorMapEncodeTiled) tensor_map_encode_tiled;
 
     decltype(&cuStreamCreate) stream_create;

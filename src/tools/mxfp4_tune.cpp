@@ -136,6 +136,10 @@ class TuneTool {
 
     void publish(const Wanted& wanted, const TuneResult& result) {
         for (const auto& [reason, count] : result.rejected) rejected_[reason] += count;
+        for (const Measurement& m : result.measurements)
+            if (m.wrong)
+                tool_.warn(fmt::format("{} {} {} tokens: {} was left out: {}", wanted.target->model, wanted.target->mlp,
+                                       wanted.tokens, to_text(m.config), m.rejected));
         measured_ += std::int64_t(result.measurements.size());
         shed_ += result.shed;
         if (result.winner < 0) {

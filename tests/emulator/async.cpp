@@ -35,13 +35,16 @@ Block::Mbarrier& Block::mbarrier(u32 address) {
     return found->second;
 }
 
-void Block::mbarrier_arrive(u32 address, i64 expect_bytes) {
+void Block::mbarrier_arrive(u32 address) {
     Mbarrier& b = mbarrier(address);
     if (b.pending == 0) throw Error(fmt::format("mbarrier {} gets more than its {} arrivals in a phase", b.number, b.expected));
     --b.pending;
-    b.bytes += expect_bytes;
-    if (b.bytes >= 1 << 20) throw Error(fmt::format("mbarrier {} cannot count {} bytes", b.number, b.bytes));
     end_phase_if_complete(b);
+}
+void Block::mbarrier_expect(u32 address, i64 bytes) {
+    Mbarrier& b = mbarrier(address);
+    b.bytes += bytes;
+    if (b.bytes >= 1 << 20) throw Error(fmt::format("mbarrier {} cannot count {} bytes", b.number, b.bytes));
 }
 
 void Block::complete_bytes(u32 address, u32 bytes) {
@@ -82,33 +85,26 @@ void Block::land(BulkCopy copy) {
 
 void Block::cp_async(u32 to, const void* from, int valid) {
     shared_.at(to, 16, 16);
-    threads_[std::size_t(thread())].copies.push_back({to, 0, from, valid});
+    threads_[std::size_t(thread())].copies.push_back({to, from, valid});
     if (at_once()) cp_async_wait(-1);
 }
-void Block::cp_async_arrive(u32 barrier) {
-    threads_[std::size_t(thread())].copies.push_back({0, barrier, nullptr, 0});
-    if (at_once()) cp_async_wait(-1);
-}
-void Block::cp_async_commit() { threads_[std::size_t(thread())].copies.push_back({0, 0, nullptr, 0}); }
+void Block::cp_async_commit() { threads_[std::size_t(thread())].copies.push_back({0, nullptr, 0}); }
 void Block::cp_async_wait(int groups) {
     Thread& self = threads_[std::size_t(thread())];
     const auto groups_in_flight = [&] {
-        return std::count_if(self.copies.begin(), self.copies.end(), [](const CpAsync& c) { return !c.to && !c.barrier; });
+        return std::count_if(self.copies.begin(), self.copies.end(), [](const CpAsync& c) { return !c.to; });
     };
     while (!self.copies.empty() && (groups < 0 || groups_in_flight() > groups)) land_front(self, thread());
 }
-// In the order of issue: only then does an arrival come behind the copies before it.
+// In the order of issue.
 void Block::land_front(Thread& thread, int index) {
     const CpAsync copy = thread.copies.front();
     thread.copies.pop_front();
-    if (copy.to) {
-        u8* const to = shared_.at(copy.to, 16, 16);
-        if (copy.valid) std::memcpy(to, copy.from, std::size_t(copy.valid));
-        std::memset(to + copy.valid, 0, std::size_t(16 - copy.valid));
-        shared_.wrote(index, copy.to, 16);
-    } else if (copy.barrier) {
-        mbarrier_arrive(copy.barrier, 0);
-    }
+    if (!copy.to) return;
+    u8* const to = shared_.at(copy.to, 16, 16);
+    if (copy.valid) std::memcpy(to, copy.from, std::size_t(copy.valid));
+    std::memset(to + copy.valid, 0, std::size_t(16 - copy.valid));
+    shared_.wrote(index, copy.to, 16);
 }
 
 // One bulk copy, or all cp.async of one thread; false where nothing is in flight.
@@ -116,7 +112,7 @@ bool Block::land_something() {
     std::vector<int> copying;
     for (std::size_t t = 0; t < threads_.size(); ++t)
         if (!threads_[t].copies.empty()) copying.push_back(int(t));
-    const std::size_t total = bulk_copies_.size() + copying.size();
+    const std::size_t total = bulk_copies_.size() + copying.size() + !wait_for_grids_.empty();
     if (total == 0) return false;
     const std::size_t chosen = random_() % total;
     if (chosen < bulk_copies_.size()) {
@@ -124,10 +120,12 @@ bool Block::land_something() {
         BulkCopy copy = std::move(bulk_copies_.back());
         bulk_copies_.pop_back();
         land(std::move(copy));
-    } else {
+    } else if (chosen < bulk_copies_.size() + copying.size()) {
         const int t = copying[chosen - bulk_copies_.size()];
         Thread& thread = threads_[std::size_t(t)];
         while (!thread.copies.empty()) land_front(thread, t);
+    } else {
+        end_grids_before();
     }
     return true;
 }

@@ -27,11 +27,14 @@ void run(const Launch& launch, const MatmulArguments& arguments) {
     std::mt19937 random(launch.seed);
     std::shuffle(order.begin(), order.end(), random);
     gridDim = {unsigned(launch.blocks), 1, 1};
-    for (const int index : order) Block(launch, index, random()).run(arguments);
+    for (const int index : order) {
+        if (launch.grids_before) launch.grids_before(false);
+        Block(launch, index, random()).run(arguments);
+    }
 }
 
 Block::Block(const Launch& launch, int index, unsigned seed)
-    : kernel_(launch.kernel), index_(index), live_(launch.threads), timing_(launch.timing), random_(seed),
+    : kernel_(launch.kernel), grids_before_(launch.grids_before), index_(index), live_(launch.threads), timing_(launch.timing), random_(seed),
       shared_(launch.shared_bytes), threads_(std::size_t(launch.threads)), warps_(std::size_t(launch.threads / 32)) {
     burst_ = 1u << random_() % 11;
     for (int t = 0; t < launch.threads; ++t) warps_[std::size_t(t / 32)].ready.push_back(t);
@@ -93,6 +96,19 @@ int Block::next_thread() {
             return thread;
         }
     return -1;
+}
+
+void Block::wait_for_grids_before() {
+    if (!grids_before_ || grids_before_ended_) return;
+    if (at_once()) return end_grids_before();
+    wait_for_grids_.push_back(thread());
+    wait("griddepcontrol.wait");
+}
+
+void Block::end_grids_before() {
+    grids_before_(true);
+    grids_before_ended_ = true;
+    wake(wait_for_grids_);
 }
 
 void Block::maybe_yield() {

@@ -22,6 +22,9 @@ struct Launch {
     i64 shared_bytes;
     When timing = When::random;
     unsigned seed = 1;  // the same seed, the same run
+    // What the grids before this one do to memory: called with false before a block starts, with true when the first of its threads
+    // waits for their end.
+    std::function<void(bool ended)> grids_before = {};
 };
 // Runs all blocks, one after the other in random order. Throws Error where a rule is broken or the block hangs.
 void run(const Launch& launch, const MatmulArguments& arguments);
@@ -48,6 +51,7 @@ class Block {
     SharedMemory& shared() { return shared_; }
     const SharedMemory& shared() const { return shared_; }
 
+    void wait_for_grids_before();
     void maybe_yield();  // here another thread may overtake
     // All lanes of the warp meet; the last one calls act with what each of them brought.
     using Act = void (*)(Block& block, void* const* lanes);
@@ -56,13 +60,13 @@ class Block {
     void sync_threads();
 
     void mbarrier_init(u32 address, int arrivals);
-    void mbarrier_arrive(u32 address, i64 expect_bytes);
+    void mbarrier_arrive(u32 address);
+    void mbarrier_expect(u32 address, i64 bytes);
     bool mbarrier_wait_once(u32 address, u32 parity);
 
     // A copy that completes `bytes` on an mbarrier.
     void bulk_copy(std::function<void()> copy, u32 barrier, u32 bytes);
     void cp_async(u32 to, const void* from, int valid);
-    void cp_async_arrive(u32 barrier);
     void cp_async_commit();
     void cp_async_wait(int groups);  // < 0: everything, in a group or not
 
@@ -72,7 +76,7 @@ class Block {
 
   private:
     struct CpAsync {
-        u32 to, barrier;  // barrier != 0: an arrival; both 0: the end of a group
+        u32 to;  // 0: the end of a group
         const void* from;
         int valid;
     };
@@ -108,6 +112,7 @@ class Block {
     void wait(const char* what, u32 barrier = 0, u32 parity = 0);
     void wake(std::vector<int>& threads);
     int next_thread();
+    void end_grids_before();
     bool once_in(unsigned n) { return random_() % n == 0; }
     bool at_once() { return timing_ == When::early || (timing_ == When::random && once_in(2)); }
     void end_thread(int thread);
@@ -123,6 +128,9 @@ class Block {
     void multiply_all(Warp& warp, int groups_left);
 
     void (*kernel_)(const MatmulArguments&);
+    const std::function<void(bool)>& grids_before_;
+    bool grids_before_ended_ = false;
+    std::vector<int> wait_for_grids_;
     int index_, live_;
     When timing_;
     std::minstd_rand random_;

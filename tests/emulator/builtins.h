@@ -49,6 +49,10 @@ T __shfl_up_sync(unsigned, T value, int by) {
     const int lane = mxfp4::emulator::Block::current().lane();
     return Shuffled<T>{value, {}, lane >= by ? lane - by : lane}.exchange("__shfl_up_sync");
 }
+template <class T>
+T __shfl_xor_sync(unsigned, T value, int with) {
+    return Shuffled<T>{value, {}, mxfp4::emulator::Block::current().lane() ^ with}.exchange("__shfl_xor_sync");
+}
 inline unsigned __ballot_sync(unsigned, bool vote) {
     struct Lane {
         bool vote;
@@ -60,6 +64,16 @@ inline unsigned __ballot_sync(unsigned, bool vote) {
         for (int i = 0; i < 32; ++i) static_cast<Lane*>(lanes[i])->result = result;
     });
     return mine.result;
+}
+inline unsigned __float_as_uint(float v) {
+    unsigned bits;
+    std::memcpy(&bits, &v, 4);
+    return bits;
+}
+inline float __uint_as_float(unsigned bits) {
+    float v;
+    std::memcpy(&v, &bits, 4);
+    return v;
 }
 inline int __ffs(int v) { return __builtin_ffs(v); }
 inline unsigned __funnelshift_l(unsigned low, unsigned high, unsigned by) {

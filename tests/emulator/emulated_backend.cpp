@@ -21,9 +21,9 @@ class EmulatedKernel : public Kernel {
     void launch(const MatmulArguments& arguments, Stream) const override {
         const KernelConfig& c = instance_.config;
         MatmulArguments a = arguments;
-        if (is_wgmma(c.variant) && a.x_aligned) a.x_map = map_of_x(c, a);
+        make_maps(c, instance_.format, a, [](TensorMap& map, const CopiedTensor& tensor) { map = encoded(tensor); });
         const int blocks = backend_.device_limits.sm_count * (is_wgmma(c.variant) ? c.ctas_per_sm : 1);
-        run({instance_.run, blocks, c.num_warps * 32, shared_bytes(c), backend_.timing, backend_.seed}, a);
+        run({instance_.run, blocks, c.num_warps * 32, shared_bytes(c), backend_.timing, backend_.seed, backend_.grids_before}, a);
     }
 
   private:

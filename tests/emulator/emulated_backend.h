@@ -1,6 +1,7 @@
 // The emulator as a backend, for the test support that drives kernels through one.
 #pragma once
 
+#include <functional>
 #include <map>
 
 #include "backends/backend.h"
@@ -21,6 +22,7 @@ class EmulatedBackend : public Backend {
     When timing = When::random;
     unsigned seed = 1;
     bool guard_below = false;
+    std::function<void(bool ended)> grids_before;  // Launch::grids_before
 
     KernelPtr load(const Instance& instance);
 

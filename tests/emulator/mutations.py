@@ -3,15 +3,27 @@
 Where is a text that the file has once; what stands between « and » is what a fault replaces."""
 
 MUTATIONS = {
-    ("producer.cuh", "«ptx::mbarrier_wait(ring_.empty(stage), position_.parity ^ 1);»"): {
+    ("producer.cuh", "«ptx::mbarrier_wait(ring_.empty(position.stage), position.parity ^ 1);»\n                issue_copies"): {
         "the producer does not wait for an empty stage": "",
     },
-    ("producer.cuh", "«__syncwarp();»"): {
-        "lanes of the producer's warp may fall behind": "",
+    ("producer.cuh", "«ptx::mbarrier_wait(ring_.empty(stage), position_.parity ^ 1);»"): {
+        "producer threads do not wait for an empty stage": "",
     },
-    ("producer.cuh", "«chunks * boxes * kBoxBytes» + weights_.bytes"): {
-        "16 bytes too few are announced": "chunks * boxes * kBoxBytes - 16",
-        "16 bytes too many are announced": "chunks * boxes * kBoxBytes + 16",
+    ("producer.cuh", "position_.advance(«stages > 0 ? stages : 1»);"): {
+        "an item without chunks does not count as a stage": "stages",
+    },
+    ("producer.cuh", "if (early_stages > 0 && «!is_early(work)»)"): {
+        "weights of what were the groups are taken for those of what they are": "false",
+    },
+    ("producer.cuh", "«__syncwarp();»  // one lane writes"): {
+        "the early item is written over before all lanes have read it": "",
+    },
+    ("producer.cuh", "if (in_earnest) «ptx::wait_for_grids_before();»"): {
+        "the groups are read before the grids before have ended": ";",
+    },
+    ("producer.cuh", "mbarrier_arrive_expect_tx(full, «weights_.bytes(work)»"): {
+        "16 bytes too few are announced": "weights_.bytes(work) - 16",
+        "16 bytes too many are announced": "weights_.bytes(work) + 16",
     },
     ("pipeline.cuh", "«consumer_warpgroups(kConfig) * 4»);"): {
         "one arrival too few empties a stage": "consumer_warpgroups(kConfig) * 4 - 1",
@@ -29,17 +41,29 @@ MUTATIONS = {
     ("scheduler.cuh", "work.first_range = «range_of(tile_begin)»;"): {
         "a tile's first range is taken for the next": "range_of(tile_begin) + 1",
     },
-    ("wgmma_rs.cuh", "«ptx::mbarrier_wait(ring.full(position.stage), position.parity);»"): {
+    ("scheduler.cuh", "tile_ += «gridDim.x»;"): {
+        "a wave of whole tiles is longer than the grid": "gridDim.x + 1",
+    },
+    ("wgmma_rs.cuh", "«ptx::mbarrier_wait(ring.full(position.stage), position.parity);»\n                multiply_stage"): {
         "consumers do not wait for a full stage": "",
     },
-    ("wgmma_rs.cuh", "«ptx::wgmma_wait<0>();»"): {
+    ("wgmma_rs.cuh", "«ptx::wgmma_wait_for(d);»\n                ring.release_before"): {
         "products are not waited for": "",
+    },
+    ("wgmma_rs.cuh", "«ptx::wgmma_wait<1>();»"): {
+        "a stage is released while its products are in flight": "ptx::wgmma_wait<2>();",
+    },
+    ("wgmma_rs.cuh", "ring.release_before(position, «stage_before»);"): {
+        "a stage is released before there was one": "true",
+    },
+    ("wgmma_rs.cuh", "if (kParts > 1 && «chunk - part < work.chunk_end»)"): {
+        "a part does not release a stage that had nothing for it": "false",
     },
     ("wgmma_rs.cuh", "«ptx::swizzled_descriptor(b + 2)»"): {
         "a k16 step reads the x of the next": "ptx::swizzled_descriptor(b + 4)",
     },
-    ("wgmma_ss.cuh", "            «ptx::wgmma_wait<0>();\n            ring.release(position);»"): {
-        "a stage is released before its products are waited for": "ring.release(position); ptx::wgmma_wait<0>();",
+    ("wgmma_ss.cuh", "            «ptx::wgmma_wait_for(d);\n            ring.release(position);»"): {
+        "a stage is released before its products are waited for": "ring.release(position); ptx::wgmma_wait_for(d);",
     },
     ("wgmma_ss.cuh", "«ptx::fence_proxy_async();»"): {
         "decoded weights are not fenced": "",
@@ -47,11 +71,20 @@ MUTATIONS = {
     ("epilogue.cuh", "row * 128 + «((p ^ (row & 7)) << 4)»"): {
         "two pieces of a staged row are swapped": "((p ^ (row & 7) ^ 1) << 4)",
     },
+    ("epilogue.cuh", "«sync_parts();»\n        if (part == 0)"): {
+        "parts of k are added before all are there": "",
+    },
+    ("epilogue.cuh", "«sync_parts();»  // the staging"): {
+        "parts of k are written over before they are added": "",
+    },
     ("epilogue.cuh", "«sync();»\n            for (int row"): {
         "a staged row is read before all of it is written": "",
     },
     ("epilogue.cuh", "«sync();»  // the next store"): {
         "staged rows are written over before all are read": "",
+    },
+    ("epilogue.cuh", "add_partials(work, «work.first_range + 1», d);"): {
+        "the beginning of a tile is added twice": "work.first_range",
     },
     ("epilogue.cuh", "if (arrived == others) «*counter = 0;»"): {
         "a counter is not left zero": ";",

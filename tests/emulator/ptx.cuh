@@ -1,6 +1,9 @@
 // kernel_templates/ptx.cuh with the meaning of each instruction in C++: the same names, to stand in its place.
 #pragma once
 
+#include <algorithm>
+#include <array>
+
 #include "block.h"
 #include "builtins.h"
 #include "contract/arguments.h"
@@ -18,6 +21,14 @@ struct alignas(16) Word4 {
 
 inline u32 shared_address(const void* pointer) { return Block::current().shared().address(pointer); }
 inline int lane_id() { return int(threadIdx.x) & 31; }
+inline u32 uniform(u32 value) {
+    const u32 of_lane_0 = __shfl_sync(~0u, value, 0);
+    if (of_lane_0 != value) throw emulator::Error("a value that should be uniform differs between lanes");
+    return of_lane_0;
+}
+inline int uniform(int value) { return int(uniform(u32(value))); }
+inline u32 kept(u32 value) { return value; }
+inline bool elect_one() { return lane_id() == 0; }
 inline int thread_id_anew() { return int(threadIdx.x); }
 inline int warp_id() { return int(threadIdx.x) >> 5; }
 
@@ -25,12 +36,18 @@ inline int warp_id() { return int(threadIdx.x) >> 5; }
 
 inline void mbarrier_init(u32 barrier, int arrivals) { Block::current().mbarrier_init(barrier, arrivals); }
 inline void fence_mbarrier_init() {}
-inline void mbarrier_arrive_expect_tx(u32 barrier, u32 bytes) {
+inline void mbarrier_arrive(u32 barrier) {
     Block::current().maybe_yield();
-    Block::current().mbarrier_arrive(barrier, bytes);
+    Block::current().mbarrier_arrive(barrier);
     Block::current().maybe_yield();
 }
-inline void mbarrier_arrive(u32 barrier) { mbarrier_arrive_expect_tx(barrier, 0); }
+inline void mbarrier_arrive_expect_tx(u32 barrier, u32 bytes) {
+    Block::current().mbarrier_expect(barrier, bytes);
+    mbarrier_arrive(barrier);
+}
+inline void mbarrier_arrive_if(bool condition, u32 barrier) {
+    if (condition) mbarrier_arrive(barrier);
+}
 inline bool mbarrier_try_wait(u32 barrier, u32 parity) { return Block::current().mbarrier_wait_once(barrier, parity); }
 inline void mbarrier_wait(u32 barrier, u32 parity) {
     while (!mbarrier_try_wait(barrier, parity)) {
@@ -43,33 +60,31 @@ inline void check_aligned(const void* pointer, u64 alignment) {
     if (reinterpret_cast<u64>(pointer) % alignment != 0) throw emulator::Error("a global address is not aligned");
 }
 
-inline void bulk_copy(u32 to, const void* from, u32 bytes, u32 barrier, u64) {
-    check_aligned(from, 16);
-    if (bytes % 16 != 0) throw emulator::Error("a bulk copy of bytes that are no multiple of 16");
+template <int kRank>
+void tensor_copy(u32 to, const TensorMap& map, const int (&at)[kRank], u32 barrier, u64 = 0) {
+    if (to % 128 != 0) throw emulator::Error("a tensor copy to a shared address that is no multiple of 128");
     Block& block = Block::current();
-    block.bulk_copy([&block, to, from, bytes] { std::memcpy(block.shared().at_async(to, bytes, 16), from, bytes); }, barrier,
-                    bytes);
+    const emulator::Map tensor = emulator::decoded(map);
+    if (tensor.rank != kRank) throw emulator::Error("a tensor copy from a map of another rank");
+    std::array<int, 5> first{};
+    std::copy(at, at + kRank, first.begin());
+    block.bulk_copy(
+        [&block, to, tensor, first] {
+            const int(&from)[5] = *reinterpret_cast<const int(*)[5]>(first.data());
+            copy_box(block.shared(), to, tensor, from);
+        },
+        barrier, tensor.box_bytes());
     block.maybe_yield();
 }
 inline void tensor_copy(u32 to, const TensorMap& map, int c0, int c1, u32 barrier) {
-    if (to % 128 != 0) throw emulator::Error("a tensor copy to a shared address that is no multiple of 128");
-    Block& block = Block::current();
-    const emulator::Map matrix = emulator::decoded(map);
-    block.bulk_copy([&block, to, matrix, c0, c1] { copy_box(block.shared(), to, matrix, c0, c1); }, barrier,
-                    u32(matrix.box_rows) * 128);
-    block.maybe_yield();
+    tensor_copy(to, map, {c0, c1}, barrier);
 }
-inline u64 policy_evict_first() { return 0; }
+inline constexpr u64 kEvictFirst = 0;
 inline void cp_async16(u32 to, const void* from, int valid) {
     check_aligned(from, 16);
     Block::current().cp_async(to, from, valid);
 }
-inline void cp_async_arrive(u32 barrier) {
-    Block::current().cp_async_arrive(barrier);
-    Block::current().maybe_yield();
-}
 inline void cp_async_commit() { Block::current().cp_async_commit(); }
-inline void cp_async_wait_all() { Block::current().cp_async_wait(-1); }
 template <int kPending>
 void cp_async_wait() {
     Block::current().cp_async_wait(kPending);
@@ -104,6 +119,9 @@ inline void store_shared16(u32 to, Word4 v) { store_shared(to, v); }
 inline void store_shared4(u32 to, u32 v) { store_shared(to, v); }
 inline void store_shared2(u32 to, u16 v) { store_shared(to, v); }
 
+inline void wait_for_grids_before() { Block::current().wait_for_grids_before(); }
+inline void let_next_grid_start() {}
+
 // ---- Fences, barriers, registers ------------------------------------------------------------------------------------
 
 inline void fence_proxy_async() { Block::current().shared().fence(Block::current().thread()); }
@@ -122,6 +140,10 @@ inline void wgmma_commit() {
 template <int kPending>
 void wgmma_wait() {
     Block::current().meet("wgmma.wait_group", nullptr, [](Block& block, void* const*) { block.wait_products(kPending); });
+}
+template <class Accumulators>
+void wgmma_wait_for(Accumulators&) {
+    wgmma_wait<0>();
 }
 
 inline u32 descriptor_address(u32 shared_address) { return (shared_address & 0x3FFFF) >> 4; }
@@ -178,6 +200,8 @@ inline void stmatrix2_trans(u32 to, u32 a, u32 b) { stmatrix_trans<2>(to, {a, b}
 
 inline u32 multiply_bf16x2(u32 a, u32 b) { return emulator::multiply_bf16x2(a, b); }
 inline u32 pack_bf16x2(float lo, float hi) { return emulator::pack_bf16x2(lo, hi); }
+inline u32 low_half_twice(u32 pair) { return (pair & 0xFFFF) * 0x10001u; }
+inline u32 high_half_twice(u32 pair) { return (pair >> 16) * 0x10001u; }
 template <u32 kSelector>
 u32 permute_bytes(u32 a, u32 b) {
     static_assert((kSelector & ~0x7777u) == 0, "no sign bits are replicated");

@@ -1,23 +1,26 @@
 // The emulator's own tensor maps: what it writes into the 128 opaque bytes.
 #pragma once
 
-#include "contract/arguments.h"
-#include "contract/config.h"
+#include "contract/tensors.h"
 #include "shared_memory.h"
 
 namespace mxfp4::emulator {
 
-// A matrix of bf16 in boxes of box_rows x 64, under the 128-byte swizzle.
+// Holds no more than fits the 128 bytes.
 struct Map {
-    u64 mark;
+    u32 mark;
+    u8 element_bytes, swizzled, rank;
     const u8* base;
-    i64 columns, rows, row_bytes;
-    i64 box_rows;
+    u32 sizes[5];
+    i64 strides[5];  // bytes
+    u16 box[5];
+
+    u32 box_bytes() const;
 };
 
-// x_map as a launch makes it.
-TensorMap map_of_x(const KernelConfig& config, const MatmulArguments& arguments);
-Map decoded(const TensorMap& map);  // throws where it is none
-void copy_box(const SharedMemory& shared, u32 to, const Map& map, int column, int row);
+TensorMap encoded(const CopiedTensor& tensor);  // throws where the driver would refuse it
+Map decoded(const TensorMap& map);              // throws where it is none
+// at: the box's first element, innermost dimension first.
+void copy_box(const SharedMemory& shared, u32 to, const Map& map, const int (&at)[5]);
 
 }  // namespace mxfp4::emulator

@@ -16,6 +16,9 @@ constexpr KernelConfig kThreeGroups = config(Variant::wgmma_rs, 16, 192, 192, 16
 constexpr KernelConfig kTwoSlabs = config(Variant::wgmma_rs, 64, 256, 128, 12, 4, 2);
 constexpr KernelConfig kTwoStages = config(Variant::wgmma_rs, 32, 128, 320, 8, 2, 3);
 constexpr KernelConfig kTall = config(Variant::wgmma_rs, 128, 64, 64, 8, 3, 1);
+constexpr KernelConfig kThreeParts = config(Variant::wgmma_rs, 8, 64, 192, 16, 6, 1);
+constexpr KernelConfig kTwoParts = config(Variant::wgmma_rs, 32, 128, 256, 20, 3, 0);
+constexpr KernelConfig kPartsOfTwo = config(Variant::wgmma_rs, 16, 64, 128, 12, 4, 2, 2);
 
 }  // namespace
 
@@ -29,7 +32,10 @@ std::vector<Instance> wgmma_rs_instances() {
             rs<kTwoSlabs, kNative>(),
             rs<kTwoStages, kHopper1>(),
             rs<kTwoStages, with(kNative, ScaleClass::rebased)>(),
-            rs<kTall, kNative>()};
+            rs<kTall, kNative>(),
+            rs<kThreeParts, kNative>(),
+            rs<kTwoParts, with(kHopper, ScaleClass::rebased)>(),
+            rs<kPartsOfTwo, with(kNative, ScaleClass::plain)>()};
 }
 
 }  // namespace mxfp4::emulator

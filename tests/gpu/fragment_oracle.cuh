@@ -18,6 +18,7 @@ __device__ inline u32 element(u32 tile, int row, int k) { return tile + row * 12
 
 template <KernelConfig kConfig, WeightsFormat kFormat>
 __device__ inline void run_mma(const MatmulArguments& arguments) {
+    ptx::wait_for_grids_before();
     if (blockIdx.x != 0) return;
     extern __shared__ u8 dynamic_shared[];
     const u32 a_tile = (ptx::shared_address(dynamic_shared) + 1023) & ~1023u, b_tile = a_tile + 64 * 128;

@@ -67,7 +67,10 @@ TEST_CASE("a kernel from a string runs through the driver wrappers") {
     check(driver().mem_alloc(&memory, sizeof values), "allocate");
     check(driver().memcpy_htod_async(memory, values, sizeof values, nullptr), "copy in");
     void* parameters[] = {&memory};
-    check(driver().launch_kernel(function, 1, 1, 1, 32, 1, 1, 0, nullptr, parameters, nullptr), "launch");
+    CUlaunchConfig launch = {};
+    launch.gridDimX = launch.gridDimY = launch.gridDimZ = launch.blockDimY = launch.blockDimZ = 1;
+    launch.blockDimX = 32;
+    check(driver().launch_kernel_ex(&launch, function, parameters, nullptr), "launch");
     check(driver().memcpy_dtoh_async(values, memory, sizeof values, nullptr), "copy out");
     check(driver().stream_synchronize(nullptr), "wait");
     check(driver().mem_free(memory), "free");

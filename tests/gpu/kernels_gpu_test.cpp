@@ -29,6 +29,10 @@ constexpr const char* kTails[] = {
     "wgmma_rs bm16 bn192 bk192 w16 s4 k0",
     "wgmma_rs bm64 bn256 bk128 w12 s4 k2",
     "wgmma_rs bm32 bn128 bk320 w8 s2 k3",
+    "wgmma_rs bm8 bn64 bk192 w16 s6 k1",
+    "wgmma_rs bm32 bn128 bk128 w20 s4 k0",
+    "wgmma_rs bm16 bn64 bk128 w12 s4 k2 c2",
+    "wgmma_rs bm96 bn256 bk192 w12 s3 k1",
     "wgmma_rs bm192 bn192 bk64 w16 s5 k1",
     "wgmma_rs bm256 bn128 bk64 w12 s4 k1",
 };

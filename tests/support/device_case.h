@@ -1,6 +1,8 @@
 // A test case on the device: packed by maps, run by a config, y brought back between its guard zones.
 #pragma once
 
+#include <functional>
+
 #include "backends/backend.h"
 #include "support/map_packer.h"
 
@@ -62,12 +64,16 @@ class DeviceRun {
         return {case_.checkpoint.experts, case_.checkpoint.n, case_.checkpoint.k, case_.rows, case_.routing.groups()};
     }
 
-    PoisonedRows run(const Kernel& kernel) {
+    i32* offsets() const { return offsets_.as<i32>(); }
+
+    // weights_constant: MatmulArguments::weights_constant. just_before: what is enqueued ahead of the kernel.
+    PoisonedRows run(const Kernel& kernel, bool weights_constant = true, const std::function<void()>& just_before = {}) {
         PoisonedRows y(case_.rows, case_.checkpoint.n, case_.y_stride);
         std::vector<u16> host(y_shift_, PoisonedRows::kPoison);
         host.insert(host.end(), y.bytes.begin(), y.bytes.end());
         const Buffer device = to_device(backend_, host);
         MatmulArguments a = arguments_;
+        a.weights_constant = weights_constant;
         a.y = device.as<u16>() + y_shift_ + PoisonedRows::kGuard;
         const KernelConfig& config = kernel.config();
         const std::size_t bytes = std::size_t(workspace_bytes(config, shape(), backend_.limits().sm_count));
@@ -79,6 +85,7 @@ class DeviceRun {
             backend_.fill(workspace.data(), 0, std::size_t(a.workspace_counter_bytes), nullptr);
             a.workspace = workspace.data();
         }
+        if (just_before) just_before();
         kernel.launch(a, nullptr);
         backend_.synchronize();
         backend_.copy_out(host.data(), device.data(), host.size() * 2);

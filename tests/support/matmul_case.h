@@ -66,6 +66,14 @@ inline Routing random_routing(Random& random, i64 rows, i64 groups, i64 experts,
     return routing;
 }
 
+// Offsets that other groups of rows might have had.
+inline std::vector<i32> other_offsets(Random& random, const Routing& routing, i64 rows) {
+    std::vector<i32> offsets(routing.offsets.size());
+    for (i32& offset : offsets) offset = i32(between(random, 0, rows));
+    std::sort(offsets.begin(), offsets.end());
+    return offsets;
+}
+
 // A y matrix between guard zones, poisoned.
 struct PoisonedRows {
     static constexpr u16 kPoison = 0x7FB1;  // a NaN that no kernel writes

@@ -164,7 +164,7 @@ class CudaBackend : public Backend {
         Jit::ImagePtr image = jit_.compile(config, format);
         const CurrentContext current(context_->get());
         const RelaxedCapture relaxed;
-        return load_cuda_kernel(context_, config, std::move(image), limits_.sm_count);
+        return load_cuda_kernel(context_, config, format, std::move(image), limits_.sm_count);
     }
 
     KernelConfig default_config(const WeightsFormat& format, const ProblemShape& shape) const override {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <mxfp4/error.h>
 
+#include "contract/tensors.h"
 #include "core/config_text.h"
 
 namespace mxfp4 {
@@ -10,8 +11,8 @@ namespace {
 
 class CudaKernel : public Kernel {
   public:
-    CudaKernel(std::shared_ptr<const PrimaryContext> context, const KernelConfig& config, Jit::ImagePtr image,
-               int sm_count);
+    CudaKernel(std::shared_ptr<const PrimaryContext> context, const KernelConfig& config, const WeightsFormat& format,
+               Jit::ImagePtr image, int sm_count);
     ~CudaKernel() override;
 
     const KernelConfig& config() const override { return config_; }
@@ -21,15 +22,16 @@ class CudaKernel : public Kernel {
   private:
     std::shared_ptr<const PrimaryContext> context_;
     KernelConfig config_;
+    WeightsFormat format_;
     Jit::ImagePtr image_;
     Module module_;
     CUfunction function_ = nullptr;
     unsigned blocks_ = 0, threads_ = 0, shared_bytes_ = 0;
 };
 
-CudaKernel::CudaKernel(std::shared_ptr<const PrimaryContext> context, const KernelConfig& config, Jit::ImagePtr image,
-                       int sm_count)
-    : context_(std::move(context)), config_(config), image_(std::move(image)),
+CudaKernel::CudaKernel(std::shared_ptr<const PrimaryContext> context, const KernelConfig& config,
+                       const WeightsFormat& format, Jit::ImagePtr image, int sm_count)
+    : context_(std::move(context)), config_(config), format_(format), image_(std::move(image)),
       threads_(unsigned(config.num_warps) * 32), shared_bytes_(unsigned(shared_bytes(config))) {
     const Driver& cuda = driver();
     check(cuda.module_load_data(module_.out(), image_->cubin.data()), "load a kernel");
@@ -58,35 +60,56 @@ CudaKernel::~CudaKernel() {
     } catch (const Error&) {}
 }
 
-// x as the copy engine sees it: boxes of 64 k (128 bytes, swizzled) and a few rows. Encoding is arithmetic on the host.
-void describe_x(const KernelConfig& config, MatmulArguments& a) {
+// Encoding is arithmetic on the host, some 90 ns.
+void encode(TensorMap& map, const CopiedTensor& tensor) {
     static_assert(sizeof(TensorMap) == sizeof(CUtensorMap) && alignof(TensorMap) == alignof(CUtensorMap));
-    const cuuint64_t sizes[2] = {cuuint64_t(a.k), cuuint64_t(a.rows)};
-    const cuuint64_t row_bytes[1] = {cuuint64_t(a.x_stride) * 2};
-    const cuuint32_t box[2] = {kChunkK, cuuint32_t(x_box_rows(config))}, steps[2] = {1, 1};
-    check(driver().tensor_map_encode_tiled(reinterpret_cast<CUtensorMap*>(&a.x_map), CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2,
-                                           const_cast<void*>(a.x), sizes, row_bytes, box, steps,
-                                           CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-                                           CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE),
-          "describe x to the copy engine");
+    cuuint64_t sizes[5], strides[5];
+    cuuint32_t box[5], steps[5];
+    for (int i = 0; i < tensor.rank; ++i) {
+        sizes[i] = cuuint64_t(tensor.sizes[i]);
+        strides[i] = cuuint64_t(tensor.strides[i]);
+        box[i] = cuuint32_t(tensor.box[i]);
+        steps[i] = 1;
+    }
+    const auto type = tensor.element_bytes == 8   ? CU_TENSOR_MAP_DATA_TYPE_INT64
+                      : tensor.element_bytes == 2 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
+                                                  : CU_TENSOR_MAP_DATA_TYPE_UINT8;
+    const auto swizzle = tensor.swizzled ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_NONE;
+    check(driver().tensor_map_encode_tiled(reinterpret_cast<CUtensorMap*>(&map), type, cuuint32_t(tensor.rank),
+                                           const_cast<void*>(tensor.base), sizes, strides + 1, box, steps,
+                                           CU_TENSOR_MAP_INTERLEAVE_NONE, swizzle, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                                           CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE),
+          "describe a tensor to the copy engine");
 }
 
 void CudaKernel::launch(const MatmulArguments& arguments, Stream stream) const {
     const CurrentContext current(context_->get());
     MatmulArguments a = arguments;
-    if (is_wgmma(config_.variant) && a.x_aligned) describe_x(config_, a);
+    make_maps(config_, format_, a, encode);
     void* parameters[] = {&a};
-    check(driver().launch_kernel(function_, blocks_, 1, 1, threads_, 1, 1, shared_bytes_, stream, parameters, nullptr),
-          "launch a kernel");
+    // The kernel may come onto the SMs while the one before it in the stream still leaves them; it waits for its end itself
+    // (ptx::wait_for_grids_before) before it touches memory.
+    CUlaunchAttribute early = {};
+    early.id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
+    early.value.programmaticStreamSerializationAllowed = 1;
+    CUlaunchConfig launch = {};
+    launch.gridDimX = blocks_;
+    launch.blockDimX = threads_;
+    launch.gridDimY = launch.gridDimZ = launch.blockDimY = launch.blockDimZ = 1;
+    launch.sharedMemBytes = shared_bytes_;
+    launch.hStream = stream;
+    launch.attrs = &early;
+    launch.numAttrs = 1;
+    check(driver().launch_kernel_ex(&launch, function_, parameters, nullptr), "launch a kernel");
 }
 
 }  // namespace
 
 KernelPtr load_cuda_kernel(std::shared_ptr<const PrimaryContext> context, const KernelConfig& config,
-                           Jit::ImagePtr image, int sm_count) {
+                           const WeightsFormat& format, Jit::ImagePtr image, int sm_count) {
     if (!image->report.rejected.empty())
         throw Error(ErrorCode::compile, "a kernel was rejected: " + image->report.rejected, {to_text(config), "", ""});
-    return std::make_shared<const CudaKernel>(std::move(context), config, std::move(image), sm_count);
+    return std::make_shared<const CudaKernel>(std::move(context), config, format, std::move(image), sm_count);
 }
 
 }  // namespace mxfp4

@@ -1,0 +1,82 @@
+// The tensors that the copy engine reads, as its maps describe them: by cuTensorMapEncodeTiled, or by the emulator's.
+#pragma once
+
+#include "contract/arguments.h"
+#include "contract/config.h"
+#include "contract/layout.h"
+
+namespace mxfp4 {
+
+// Innermost dimension first. A box is what one copy brings; in shared memory its elements lie densely, in the same order.
+struct CopiedTensor {
+    const void* base;
+    int element_bytes;
+    bool swizzled;     // rows of 128 bytes under the 128-byte XOR swizzle
+    int rank;
+    i64 sizes[5];      // elements
+    i64 strides[5];    // bytes
+    int box[5];        // elements
+};
+
+// x: all rows of a tile, or of half a tile, and all chunks of a stage; in shared memory chunk by chunk. Where K ends within a chunk,
+// chunk by chunk also in copies: only so does the copy engine know that the rest is zero.
+constexpr CopiedTensor x_tensor(const KernelConfig& c, const MatmulArguments& a, bool half) {
+    const int rows = x_box_rows(c, half);
+    if (a.k % kChunkK != 0) return {a.x, 2, true, 2, {a.k, a.rows}, {2, a.x_stride * 2}, {kChunkK, rows}};
+    return {a.x, 2, true, 3, {kChunkK, a.rows, a.k / kChunkK}, {2, a.x_stride * 2, kChunkK * 2}, {kChunkK, rows, c.block_k / kChunkK}};
+}
+
+// native: all slabs of a tile and all chunks of a stage, in units of 8 bytes. tile_bytes: kNativeValueTileBytes or
+// kNativeScaleTileBytes.
+constexpr CopiedTensor native_tensor(const KernelConfig& c, const MatmulArguments& a, const u8* base, int tile_bytes, i64 row_bytes,
+                                     i64 expert_bytes) {
+    return {base,
+            8,
+            false,
+            4,
+            {tile_bytes / 8, ceil_div(a.k, kChunkK), ceil_div(a.n, kSlabRows), a.experts},
+            {8, tile_bytes, row_bytes, expert_bytes},
+            {tile_bytes / 8, c.block_k / kChunkK, c.block_n / kSlabRows, 1}};
+}
+
+// hopper values of one slab and all chunks of a stage: 16 stored rows of 128 bytes for each chunk, one behind the other in
+// native's order.
+constexpr CopiedTensor hopper_values_tensor(const KernelConfig& c, const MatmulArguments& a) {
+    return {a.values,
+            1,
+            false,
+            4,
+            {128, a.values_expert_bytes / a.values_row_bytes, ceil_div(a.k, kChunkK), a.experts},
+            {1, a.values_row_bytes, 128, a.values_expert_bytes},
+            {128, 16, c.block_k / kChunkK, 1}};
+}
+
+// hopper scales of one slab and all chunks of a stage. The 32 bytes of 16 rows of W and 64 k are one half of a stored row's 64; a
+// slab's four are spread over min(4, w) stored rows and the halves, w = scale_warps (layout.h: hopper scale swizzle). With one warp
+// the halves come first.
+constexpr CopiedTensor hopper_scales_tensor(const KernelConfig& c, const WeightsFormat& f, const MatmulArguments& a) {
+    const i64 rows = a.scales_expert_bytes / a.scales_row_bytes, chunks = ceil_div(a.k, kChunkK);
+    const int chunks_of_box = c.block_k / kChunkK, rows_of_box = f.scale_warps < 4 ? 2 : 4;
+    if (f.scale_warps == 1)
+        return {a.scales, 1, false, 5, {32, 2, rows, chunks, a.experts}, {1, 32, a.scales_row_bytes, 64, a.scales_expert_bytes},
+                {32, 2, 2, chunks_of_box, 1}};
+    return {a.scales, 1, false, 5, {32, rows, 2, chunks, a.experts}, {1, a.scales_row_bytes, 32, 64, a.scales_expert_bytes},
+            {32, rows_of_box, 4 / rows_of_box, chunks_of_box, 1}};
+}
+
+// Makes the maps that a launch needs: encode(map, tensor) each.
+template <class Encode>
+constexpr void make_maps(const KernelConfig& c, const WeightsFormat& f, MatmulArguments& a, Encode&& encode) {
+    if (is_wgmma(c.variant) && a.x_aligned)
+        for (const bool half : {false, true}) encode(a.x_maps[half], x_tensor(c, a, half));
+    if (c.variant != Variant::wgmma_rs) return;
+    if (c.layout == Layout::native) {
+        encode(a.values_map, native_tensor(c, a, a.values, kNativeValueTileBytes, a.values_row_bytes, a.values_expert_bytes));
+        encode(a.scales_map, native_tensor(c, a, a.scales, kNativeScaleTileBytes, a.scales_row_bytes, a.scales_expert_bytes));
+    } else {
+        encode(a.values_map, hopper_values_tensor(c, a));
+        encode(a.scales_map, hopper_scales_tensor(c, f, a));
+    }
+}
+
+}  // namespace mxfp4
