@@ -62,11 +62,14 @@ class Scheduler {
     // The next piece of this thread block; false when there is none.
     __device__ bool next(Work& work) {
         if constexpr (kConfig.split_k == 1) {
-            // Every other wave runs backwards: the first block's tiles are not the larger ones of every wave.
             range_ += gridDim.x;
-            backwards_ = !backwards_;
-            const int mirrored = range_ + int(gridDim.x) - 1 - 2 * int(blockIdx.x);
-            if (!find(backwards_ ? mirrored : range_, work)) return false;
+            int tile = range_;
+            if constexpr (kLargestFirst) {
+                // Every other wave runs backwards: the first block's tiles are not the larger ones of every wave.
+                backwards_ = !backwards_;
+                if (backwards_) tile += int(gridDim.x) - 1 - 2 * int(blockIdx.x);
+            }
+            if (!find(tile, work)) return false;
             work.chunk_begin = 0;
             work.chunk_end = chunks_;
             work.range = work.first_range = work.last_range = 0;
