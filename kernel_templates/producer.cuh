@@ -29,31 +29,33 @@ class Producer {
     __device__ void run() {
         const bool by_copies = !threads_arrive(arguments_);
         if (by_copies && threadIdx.x >= 32) return;  // the copy engine does it all: one warp drives it
-        // Twice: before the grids before this one have ended, for the weights alone that the first item will probably need, going
-        // by what the groups are then; and in earnest.
+        // Before the grids before this one have ended, the weights alone that the first item will probably need are asked for, going by
+        // what the groups are then.
+        bool in_earnest = !by_copies || !arguments_.weights_constant;
+        if (in_earnest) ptx::wait_for_grids_before();
         int early_stages = 0;
 #pragma unroll 1
-        for (bool in_earnest = !by_copies || !arguments_.weights_constant;; in_earnest = true) {
-            if (in_earnest) ptx::wait_for_grids_before();
+        for (bool known = false; !known;) {
             Scheduler<kConfig> scheduler(arguments_);
-            bool more;
-            do {
+            known = true;
+            for (bool more = true; more;) {
                 Work work = Work::none();
                 more = scheduler.next(work);
                 if (work.expert < 0) work.chunk_end = work.chunk_begin;  // nothing to add up, yet rows to write
                 make_uniform(work);
                 if (!in_earnest) {
                     early_stages = ask_early(work);
-                    break;
-                }
-                if (early_stages > 0 && !is_early(work)) {
+                    ptx::wait_for_grids_before();
+                    in_earnest = true;
+                    known = scheduler.groups_unchanged();
+                    if (!known) break;
+                } else if (early_stages > 0 && !is_early(work)) {
                     discard(early_stages);
                     early_stages = 0;
                 }
                 load(work, early_stages);
                 early_stages = 0;
-            } while (more);
-            if (in_earnest) break;
+            }
         }
     }
 
@@ -75,11 +77,15 @@ class Producer {
         work.chunk_end = ptx::uniform(work.chunk_end);
     }
 
-    // Asks for the weights of an item's first stages, as many as the ring has; returns how many. What they bring is announced with
-    // the barrier's one arrival, later: until then its count of bytes is below zero.
+    // Asks for the weights of an item's first stages; returns how many. What they bring is announced with the barrier's one arrival,
+    // later: until then its count of bytes is below zero.
     __device__ int ask_early(const Work& work) const {
+        // Enough to keep memory busy until the groups are known. They wait behind what is asked for here: 2 us behind a whole ring.
+        constexpr int kStageBytes = Shared<kConfig>::kSlabs * kChunks * kNativeValueTileBytes;
+        constexpr int kEnough = kStageBytes < 32768 ? 32768 / kStageBytes : 1;
+        constexpr int kMost = kEnough < kConfig.stages ? kEnough : kConfig.stages;
         const int stages = (work.chunk_end - work.chunk_begin + kChunks - 1) / kChunks;
-        const int early = stages < kConfig.stages ? stages : kConfig.stages;
+        const int early = stages < kMost ? stages : kMost;
         if (ptx::elect_one()) {
             for (int stage = 0; stage < early; ++stage) weights_.issue(work, work.chunk_begin + stage * kChunks, stage);
             store_shared_struct(ring_.work(0), work);

@@ -218,6 +218,13 @@ __device__ inline void mma_m16n8k16(float (&d)[4], const u32 (&a)[4], u32 b0, u3
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
+// 8x8 matrices of bf16 from shared memory: lane l gives the address of row l & 7 of matrix l >> 3.
+__device__ inline void ldmatrix4(u32 from, u32& a, u32& b, u32& c, u32& d) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(a), "=r"(b), "=r"(c), "=r"(d)
+                 : "r"(from)
+                 : "memory");
+}
 // 8x8 matrices of bf16 from registers to shared memory, transposed: lane l gives the address of row l & 7 of matrix l >> 3.
 __device__ inline void stmatrix4_trans(u32 to, u32 a, u32 b, u32 c, u32 d) {
     asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(a), "r"(b), "r"(c),

@@ -107,6 +107,14 @@ class Scheduler {
         }
     }
 
+    // Whether memory still has the groups that this was made from; false also where nobody can tell without making it again.
+    __device__ bool groups_unchanged() const {
+        if (kLargestFirst || arguments_.groups > 32) return false;
+        int row_begin, rows, expert;
+        read_group(ptx::lane_id(), row_begin, rows, expert);
+        return __ballot_sync(~0u, row_begin == row_begin_ && rows == rows_ && expert == expert_) == ~0u;
+    }
+
   private:
     __device__ int range_begin(int range) const { return int(i64(range) * steps_ / ranges_); }
     __device__ int range_of(int step) const { return int((i64(step + 1) * ranges_ - 1) / steps_); }
@@ -115,20 +123,21 @@ class Scheduler {
         const int offset = __ldcg(arguments_.expert_offsets + i);  // L2's: L1 may have what was there before the grids before ended
         return offset < 0 ? 0 : offset > arguments_.rows ? arguments_.rows : offset;
     }
+    __device__ void read_group(int group, int& row_begin, int& rows, int& expert) const {
+        row_begin = rows = 0;
+        expert = -1;
+        if (group >= arguments_.groups) return;
+        // The expert's id is read beside the offsets, not after them: at few rows each trip to memory is felt.
+        expert = arguments_.expert_ids ? __ldcg(arguments_.expert_ids + group) : group;
+        row_begin = clamped_offset(group);
+        rows = clamped_offset(group + 1) - row_begin;
+        if (rows < 0) rows = 0;
+        if (expert < 0 || expert >= arguments_.experts) expert = -1;
+    }
     // Lane l holds group base + l: its expert, its rows, its tiles of rows, and the tiles of the lanes up to it.
     __device__ void load_groups(int base) {
         base_ = base;
-        const int group = base + ptx::lane_id();
-        row_begin_ = rows_ = 0;
-        expert_ = -1;
-        if (group < arguments_.groups) {
-            // The expert's id is read beside the offsets, not after them: at few rows each trip to memory is felt.
-            expert_ = arguments_.expert_ids ? __ldcg(arguments_.expert_ids + group) : group;
-            row_begin_ = clamped_offset(group);
-            rows_ = clamped_offset(group + 1) - row_begin_;
-            if (rows_ < 0) rows_ = 0;
-            if (expert_ < 0 || expert_ >= arguments_.experts) expert_ = -1;
-        }
+        read_group(base + ptx::lane_id(), row_begin_, rows_, expert_);
         if (kLargestFirst && arguments_.groups <= 32) sort_groups();
         tiles_m_ = (rows_ + kConfig.block_m - 1) / kConfig.block_m;
         tiles_up_to_ = tiles_m_;
@@ -174,12 +183,17 @@ class Scheduler {
         work.expert = __shfl_sync(~0u, expert_, lane);
 
         // The rows of a group are spread evenly over its tiles, so that none is nearly empty. m runs fastest: thread
-        // blocks that run together share the weights of an n tile.
-        const int m = (local - before) % tiles_m;
-        const int per_tile = ((rows + tiles_m - 1) / tiles_m + 7) / 8 * 8;
+        // blocks that run together share the weights of an n tile. (One tile of rows: no divisions, which are felt at few tokens.)
+        int m = 0, n = local - before, even = rows;
+        if (tiles_m > 1) {
+            n /= tiles_m;
+            m = local - before - n * tiles_m;
+            even = (rows + tiles_m - 1) / tiles_m;
+        }
+        const int per_tile = (even + 7) / 8 * 8;
         work.row = row_begin + m * per_tile;
         work.rows = rows - m * per_tile < per_tile ? rows - m * per_tile : per_tile;
-        work.n = (local - before) / tiles_m * kConfig.block_n;
+        work.n = n * kConfig.block_n;
         work.tile_m = per_tile;
         return true;
     }

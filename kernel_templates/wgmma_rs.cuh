@@ -9,6 +9,8 @@
 #include "pipeline.cuh"
 #include "producer.cuh"
 #include "ptx.cuh"
+#include "units.cuh"
+#include "warp_rs.cuh"
 #include "wgmma_shapes.cuh"
 
 namespace mxfp4 {
@@ -107,14 +109,12 @@ struct WgmmaRs {
 
     __device__ void consume(int warpgroup) const {
         mxfp4::consume<kConfig>(arguments, ring, warpgroup, [&]<int kN>(const Work& work, auto& position, auto& d) {
-            multiply<kN>(work, warpgroup, position, d);
+            if constexpr (kConfig.block_m <= kMostRowsOfWarps)
+                WarpRs<kConfig, kFormat>{arguments, ring}.template multiply<kN>(work, warpgroup, position, d);
+            else
+                multiply<kN>(work, warpgroup, position, d);
         });
     }
-
-    struct Unit {
-        ptx::Word4 words;
-        u32 scale_word;
-    };
 
     template <int kN, class Position>
     __device__ void multiply(const Work& work, int warpgroup, Position& position, float (&d)[kSlabs][kConfig.block_m / 2]) const {
@@ -144,17 +144,9 @@ struct WgmmaRs {
     template <int kN, class Position>
     __device__ void multiply_stage(int chunk_end, int chunk, bool stage_before, int slab, int part, u32 x_chunk,
                                    const ScaleRule<kFormat>& rule, Position& position, float (&d)[kSlabs][kConfig.block_m / 2]) const {
-        const int thread = int(threadIdx.x) & 127;
         const u32 x = ptx::uniform(ptx::descriptor_address(ring.x(position.stage)) + part * x_chunk);
-        // A lane's words and scales of unit i: slab i % kSlabs, chunk i / kSlabs of this part. Those loaded ahead of a chunk that the
-        // stage has not are not used.
-        const u32 w = ring.w(position.stage, slab, part) + thread * 16;
-        const u32 scales = ring.scales(position.stage, slab, part) + thread / 4 * 4;
-        const auto load = [&](int i) -> Unit {
-            const int tile = i % kSlabs * kChunks + i / kSlabs * kParts;
-            return {ptx::load_shared16(w + tile * kNativeValueTileBytes), ptx::load_shared4(scales + tile * kNativeScaleTileBytes)};
-        };
-        Unit next = load(0);
+        const Units<kConfig, kFormat> units(ring, position.stage, slab, part);
+        Unit next = units.load(0);
 #pragma unroll
         for (int c = 0; c < kChunks / kParts; ++c) {
             if (c > 0 && chunk + c * kParts >= chunk_end) break;
@@ -162,15 +154,13 @@ struct WgmmaRs {
 #pragma unroll
             for (int s = 0; s < kSlabs; ++s) {
                 const int i = c * kSlabs + s;
-                if (!kLoadAhead && i > 0) next = load(i);
-                const ptx::Word4 words = next.words;
-                u32 scale_word = next.scale_word;
-                if (kLoadAhead && i + 1 < kChunks / kParts * kSlabs) next = load(i + 1);
-                if constexpr (kFormat.layout == Layout::hopper)
-                    scale_word = without_padding(scale_word, chunk + c * kParts, arguments.k / kBlockElements);
-                multiply_half<kN>(words.x, words.y, rule.multipliers(even_scales(scale_word)), b, d[s]);
+                if (!kLoadAhead && i > 0) next = units.load(i);
+                const Unit unit = next;
+                if (kLoadAhead && i + 1 < units.kCount) next = units.load(i + 1);
+                const u32 scale_word = scales_of_chunk<kFormat>(unit.scale_word, chunk + c * kParts, arguments);
+                multiply_half<kN>(unit.words.x, unit.words.y, rule.multipliers(even_scales(scale_word)), b, d[s]);
                 if (kOverlapStages && c == 0 && s == 0) ring.release_before(position, stage_before);  // its products are complete
-                multiply_half<kN>(words.z, words.w, rule.multipliers(odd_scales(scale_word)), b + 4, d[s]);
+                multiply_half<kN>(unit.words.z, unit.words.w, rule.multipliers(odd_scales(scale_word)), b + 4, d[s]);
             }
         }
         if constexpr (kOverlapStages) {

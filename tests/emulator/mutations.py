@@ -21,6 +21,12 @@ MUTATIONS = {
     ("producer.cuh", "if (in_earnest) «ptx::wait_for_grids_before();»"): {
         "the groups are read before the grids before have ended": ";",
     },
+    ("producer.cuh", "ask_early(work);\n                    «ptx::wait_for_grids_before();»"): {
+        "the groups are compared before the grids before have ended": "",
+    },
+    ("producer.cuh", "known = «scheduler.groups_unchanged()»;"): {
+        "the groups are taken for what they were": "true",
+    },
     ("producer.cuh", "mbarrier_arrive_expect_tx(full, «weights_.bytes(work)»"): {
         "16 bytes too few are announced": "weights_.bytes(work) - 16",
         "16 bytes too many are announced": "weights_.bytes(work) + 16",
@@ -61,6 +67,21 @@ MUTATIONS = {
     },
     ("wgmma_rs.cuh", "«ptx::swizzled_descriptor(b + 2)»"): {
         "a k16 step reads the x of the next": "ptx::swizzled_descriptor(b + 4)",
+    },
+    ("warp_rs.cuh", "«ptx::mbarrier_wait(ring.full(position.stage), position.parity);»\n                ahead"): {
+        "warps do not wait for a full stage": "",
+    },
+    ("warp_rs.cuh", "«ring.release(position);»  // all of it"): {
+        "warps do not release a stage": "position.advance();",
+    },
+    ("warp_rs.cuh", "(from ^ «half * 64») + j"): {
+        "half of a chunk is multiplied with the x of the other": "64 - half * 64",
+    },
+    ("warp_rs.cuh", "ahead.x.load(x_from + «(c + 1)»"): {
+        "a chunk is multiplied with the x of the one before": "c",
+    },
+    ("warp_rs.cuh", "if (kParts > 1 && «chunk - part < work.chunk_end»)"): {
+        "a warp's part does not release a stage that had nothing for it": "false",
     },
     ("wgmma_ss.cuh", "            «ptx::wgmma_wait_for(d);\n            ring.release(position);»"): {
         "a stage is released before its products are waited for": "ring.release(position); ptx::wgmma_wait_for(d);",

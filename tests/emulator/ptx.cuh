@@ -193,6 +193,19 @@ void stmatrix_trans(u32 to, const u32 (&registers)[kMatrices]) {
             }
     });
 }
+inline void ldmatrix4(u32 from, u32& a, u32& b, u32& c, u32& d) {
+    struct Lane {
+        u32 from;
+        u32* to[4];
+    } mine{from, {&a, &b, &c, &d}};
+    Block::current().meet("ldmatrix", &mine, [](Block& block, void* const* lanes) {
+        for (int matrix = 0; matrix < 4; ++matrix)
+            for (int row = 0; row < 8; ++row) {
+                const u8* pairs = block.shared().at(static_cast<const Lane*>(lanes[matrix * 8 + row])->from, 16, 16);
+                for (int i = 0; i < 4; ++i) std::memcpy(static_cast<const Lane*>(lanes[row * 4 + i])->to[matrix], pairs + 4 * i, 4);
+            }
+    });
+}
 inline void stmatrix4_trans(u32 to, u32 a, u32 b, u32 c, u32 d) { stmatrix_trans<4>(to, {a, b, c, d}); }
 inline void stmatrix2_trans(u32 to, u32 a, u32 b) { stmatrix_trans<2>(to, {a, b}); }
 
