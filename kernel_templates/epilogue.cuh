@@ -82,41 +82,50 @@ struct Epilogue {
     }
 
   private:
-    // A template recursion: the compiler leaves a loop of this size rolled, and the accumulators then live in local memory.
-    template <int kSlab = 0>
     __device__ void store_slabs(const Work& work, const Accumulators (&d)[kSlabs]) const {
-        store(work, work.n + (group * kSlabs + kSlab) * kSlabRows, d[kSlab], work.scale);
-        if constexpr (kSlab + 1 < kSlabs) store_slabs<kSlab + 1>(work, d);
-    }
-    // d: of the slab whose first output is n. Goes through shared memory 32 rows at a time, so that a row
-    // leaves in 128-byte runs; two halves of the staging alternate, so that one barrier a step is enough.
-    __device__ void store(const Work& work, int n, const Accumulators& d, float scale) const {
-        const int thread = Epilogue::thread(), warp = thread / 32, lane = thread % 32;
-        const u32 staging = ptx::shared_address(shared.store[group]);
-#pragma unroll
-        for (int row0 = 0; row0 < kConfig.block_m; row0 += 32) {
-            if (row0 >= work.rows) break;
-            const u32 half = staging + (row0 / 32 % 2) * (kStoreTileBytes / 2);
-            // Matrix i of a stmatrix covers 8 rows of y and 8 outputs: i & 1 picks the outputs, i >> 1 the rows.
-            const int row_in_pair = ((lane >> 4) & 1) * 8 + (lane & 7), piece = warp * 2 + ((lane >> 3) & 1);
-#pragma unroll
-            for (int pair = 0; pair < 2; ++pair) {
-                const int j = row0 / 8 + pair * 2;  // blocks of 8 rows: j and j + 1
-                const u32 to = half + (pair * 16 + row_in_pair) * 128 + ((piece ^ (lane & 7)) << 4);
-                if (j + 1 < kConfig.block_m / 8)
-                    ptx::stmatrix4_trans(to, packed(d, j, 0, scale), packed(d, j, 1, scale), packed(d, j + 1, 0, scale),
-                                         packed(d, j + 1, 1, scale));
-                else if (j < kConfig.block_m / 8)
-                    ptx::stmatrix2_trans(to, packed(d, j, 0, scale), packed(d, j, 1, scale));
-            }
-            sync();
-            for (int row = thread >> 3; row < 32 && row0 + row < work.rows; row += 16) {
-                const int p = thread & 7;
-                store_row_piece(arguments, i64(work.row) + row0 + row, n + p * 8,
-                                ptx::load_shared16(half + row * 128 + ((p ^ (row & 7)) << 4)));
-            }
-        }
+        store_steps(work, d, 0);
         sync();  // the next store starts with the first half again
+    }
+    // 32 rows of a slab go through shared memory at a time, so that a row leaves in 128-byte runs; two halves of the staging
+    // alternate, so that one barrier a step is enough. A template recursion: the compiler leaves a loop of this size rolled, and the
+    // accumulators then live in local memory.
+    template <int kStep = 0>
+    __device__ void store_steps(const Work& work, const Accumulators (&d)[kSlabs], u32 half) const {
+        constexpr int kRowSteps = (kConfig.block_m + 31) / 32, kSlab = kStep / kRowSteps, kRow = kStep % kRowSteps * 32;
+        if (kRow < work.rows) {
+            store_step<kRow>(work, work.n + (group * kSlabs + kSlab) * kSlabRows, d[kSlab],
+                             ptx::shared_address(shared.store[group]) + half);
+            half ^= kStoreTileBytes / 2;
+        }
+        if constexpr (kStep + 1 < kSlabs * kRowSteps) store_steps<kStep + 1>(work, d, half);
+    }
+    // Rows [kRow, kRow + 32) of the slab whose first output is n.
+    template <int kRow>
+    __device__ void store_step(const Work& work, int n, const Accumulators& d, u32 staging) const {
+        const int thread = Epilogue::thread(), warp = thread / 32, lane = thread % 32;
+        // Matrix i of a stmatrix covers 8 rows of y and 8 outputs: i & 1 picks the outputs, i >> 1 the rows.
+        const int row_in_pair = ((lane >> 4) & 1) * 8 + (lane & 7), piece = warp * 2 + ((lane >> 3) & 1);
+#pragma unroll
+        for (int pair = 0; pair < 2; ++pair) {
+            const int j = kRow / 8 + pair * 2;  // blocks of 8 rows: j and j + 1
+            const u32 to = staging + (pair * 16 + row_in_pair) * 128 + ((piece ^ (lane & 7)) << 4);
+            if (j + 1 < kConfig.block_m / 8)
+                ptx::stmatrix4_trans(to, packed(d, j, 0, work.scale), packed(d, j, 1, work.scale), packed(d, j + 1, 0, work.scale),
+                                     packed(d, j + 1, 1, work.scale));
+            else if (j < kConfig.block_m / 8)
+                ptx::stmatrix2_trans(to, packed(d, j, 0, work.scale), packed(d, j, 1, work.scale));
+        }
+        sync();
+        // Eight threads take a row.
+        constexpr int kRows = kConfig.block_m - kRow < 32 ? kConfig.block_m - kRow : 32, kTurns = (kRows + 15) / 16;
+        const int row = thread >> 3, p = thread & 7;
+        ptx::Word4 bits[kTurns];
+#pragma unroll
+        for (int i = 0; i < kTurns; ++i) bits[i] = ptx::load_shared16(staging + (row + i * 16) * 128 + ((p ^ (row & 7)) << 4));
+#pragma unroll
+        for (int i = 0; i < kTurns; ++i)
+            if (kRow + row + i * 16 < work.rows)
+                store_row_piece(arguments, i64(work.row) + kRow + row + i * 16, n + p * 8, bits[i]);
     }
 
     // Adds up the partial tiles of all ranges that share this tile, in the order of k, in whichever thread block arrives

@@ -89,7 +89,7 @@ MUTATIONS = {
     ("wgmma_ss.cuh", "«ptx::fence_proxy_async();»"): {
         "decoded weights are not fenced": "",
     },
-    ("epilogue.cuh", "row * 128 + «((p ^ (row & 7)) << 4)»"): {
+    ("epilogue.cuh", "16) * 128 + «((p ^ (row & 7)) << 4)»"): {
         "two pieces of a staged row are swapped": "((p ^ (row & 7) ^ 1) << 4)",
     },
     ("epilogue.cuh", "«sync_parts();»\n        if (part == 0)"): {
@@ -98,7 +98,7 @@ MUTATIONS = {
     ("epilogue.cuh", "«sync_parts();»  // the staging"): {
         "parts of k are written over before they are added": "",
     },
-    ("epilogue.cuh", "«sync();»\n            for (int row"): {
+    ("epilogue.cuh", "«sync();»\n        // Eight threads take a row"): {
         "a staged row is read before all of it is written": "",
     },
     ("epilogue.cuh", "«sync();»  // the next store"): {
