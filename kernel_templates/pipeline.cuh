@@ -43,13 +43,15 @@ struct Shared {
     alignas(128) u8 scales[kDecoded ? 1 : kConfig.stages][kSlabs][kChunks][kDecoded ? 1 : kNativeScaleTileBytes];
     alignas(8) u64 full[kConfig.stages];
     u64 empty[kConfig.stages];
+    u64 grids_ended;
     Work work[kConfig.stages];    // of the item whose first stage this is
     Work item[kWarpgroups * 4];   // what each consumer warp is at
     u32 last_arriver[kWarpgroups];
 };
 
 // Barriers of the ring. Full: the first producer thread has written the work item and announced what the copy engine brings,
-// and, where the threads themselves copy or store something, each of them has. Empty: each consumer warp is done.
+// and, where the threads themselves copy or store something, each of them has. Empty: each consumer warp is done. Grids ended: those
+// before this one have; for a producer that has something to do until then.
 template <KernelConfig kConfig>
 struct Ring {
     using Position = RingPosition<kConfig.stages>;
@@ -66,6 +68,7 @@ struct Ring {
     __device__ u32 w(int stage, int slab, int chunk) const { return at(&somewhere()->w[stage][slab][chunk]); }
     __device__ u32 scales(int stage, int slab, int chunk) const { return at(&somewhere()->scales[stage][slab][chunk]); }
     __device__ u32 work(int stage) const { return at(&somewhere()->work[stage]); }
+    __device__ u32 grids_ended() const { return at(&somewhere()->grids_ended); }
     __device__ u32 item(int warp) const { return at(&somewhere()->item[warp]); }
 
     __device__ void init(bool threads_arrive) const {
@@ -74,6 +77,7 @@ struct Ring {
                 ptx::mbarrier_init(full(stage), 1 + (threads_arrive ? kProducerWarps * 32 : 0));
                 ptx::mbarrier_init(empty(stage), consumer_warpgroups(kConfig) * 4);
             }
+            ptx::mbarrier_init(grids_ended(), 1);
             ptx::fence_mbarrier_init();
         }
         __syncthreads();

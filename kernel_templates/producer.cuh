@@ -28,7 +28,10 @@ class Producer {
 
     __device__ void run() {
         const bool by_copies = !threads_arrive(arguments_);
-        if (by_copies && threadIdx.x >= 32) return;  // the copy engine does it all: one warp drives it
+        if (by_copies && threadIdx.x >= 32) {  // the copy engine does it all: one warp drives it
+            if (kAlone && threadIdx.x < 64 && arguments_.weights_constant) tell_when_grids_ended();
+            return;
+        }
         // Before the grids before this one have ended, the weights alone that the first item will probably need are asked for, going by
         // what the groups are then.
         bool in_earnest = !by_copies || !arguments_.weights_constant;
@@ -60,6 +63,7 @@ class Producer {
     }
 
   private:
+    static constexpr bool kAlone = kConfig.ctas_per_sm == 1;  // on its SM
     using Position = typename Ring<kConfig>::Position;
 
     // How x comes: stored by the threads; by one copy for all chunks of a stage; or, where K ends within a chunk, by one for each
@@ -77,21 +81,30 @@ class Producer {
         work.chunk_end = ptx::uniform(work.chunk_end);
     }
 
-    // Asks for the weights of an item's first stages; returns how many. What they bring is announced with the barrier's one arrival,
-    // later: until then its count of bytes is below zero.
+    // Asks for the weights of an item's first stages; returns for how many. What they bring is announced with the barrier's one arrival,
+    // later: until then its count of bytes is below zero. They are asked for at the pace of memory, because the groups, when the grids
+    // before end, wait behind what is on its way (2 us behind a whole ring). Where blocks share an SM, those of the grid before
+    // are still at work there, and more than a little would be taken from them.
     __device__ int ask_early(const Work& work) const {
-        // Enough to keep memory busy until the groups are known. They wait behind what is asked for here: 2 us behind a whole ring.
-        constexpr int kStageBytes = Shared<kConfig>::kSlabs * kChunks * kNativeValueTileBytes;
-        constexpr int kEnough = kStageBytes < 32768 ? 32768 / kStageBytes : 1;
-        constexpr int kMost = kEnough < kConfig.stages ? kEnough : kConfig.stages;
-        const int stages = (work.chunk_end - work.chunk_begin + kChunks - 1) / kChunks;
-        const int early = stages < kMost ? stages : kMost;
-        if (ptx::elect_one()) {
-            for (int stage = 0; stage < early; ++stage) weights_.issue(work, work.chunk_begin + stage * kChunks, stage);
-            store_shared_struct(ring_.work(0), work);
+        constexpr u32 kStageBytes = Shared<kConfig>::kSlabs * kChunks * kNativeValueTileBytes;
+        constexpr u32 kStageNanoseconds = kStageBytes / 28;  // an SM's part of memory's bandwidth: 23 bytes a ns on an H100, 32 on an H200
+        constexpr int kLittle = kStageBytes < 32768 ? int(32768 / kStageBytes) : 1;
+        constexpr int kMost = !kAlone && kLittle < kConfig.stages ? kLittle : kConfig.stages;
+        const int stages = (work.chunk_end - work.chunk_begin + kChunks - 1) / kChunks, most = stages < kMost ? stages : kMost;
+        if (ptx::elect_one()) store_shared_struct(ring_.work(0), work);
+        int asked = 0;
+        while (asked < most) {
+            if (ptx::elect_one()) weights_.issue(work, work.chunk_begin + asked * kChunks, asked);
+            __syncwarp();
+            ++asked;
+            if (kAlone && __ballot_sync(~0u, ptx::mbarrier_try_wait(ring_.grids_ended(), 0, kStageNanoseconds)) != 0) break;
         }
-        __syncwarp();
-        return early;
+        return asked;
+    }
+    // The second warp waits for the grids before, so that the first need not.
+    __device__ void tell_when_grids_ended() const {
+        ptx::wait_for_grids_before();
+        ptx::mbarrier_arrive_if(ptx::lane_id() == 0, ring_.grids_ended());
     }
     // Whether this item needs the weights that were asked for early.
     __device__ bool is_early(const Work& work) const {

@@ -73,6 +73,16 @@ __device__ inline bool mbarrier_try_wait(u32 barrier, u32 parity) {
         : "memory");
     return done != 0;
 }
+// The same, for so long at most.
+__device__ inline bool mbarrier_try_wait(u32 barrier, u32 parity, u32 nanoseconds) {
+    u32 done;
+    asm volatile(
+        "{\n.reg .pred p;\nmbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2, %3;\nselp.u32 %0, 1, 0, p;\n}"
+        : "=r"(done)
+        : "r"(barrier), "r"(parity), "r"(nanoseconds)
+        : "memory");
+    return done != 0;
+}
 __device__ inline void mbarrier_wait(u32 barrier, u32 parity) {
     while (!mbarrier_try_wait(barrier, parity)) {
     }

@@ -69,6 +69,11 @@ bool Block::mbarrier_wait_once(u32 address, u32 parity) {
     return done();
 }
 
+bool Block::mbarrier_look(u32 address, u32 parity) {
+    maybe_yield();
+    return (mbarrier(address).phase & 1) != parity;
+}
+
 // ---- Copies ---------------------------------------------------------------------------------------------------------
 
 void Block::bulk_copy(std::function<void()> copy, u32 barrier, u32 bytes) {

@@ -63,6 +63,7 @@ class Block {
     void mbarrier_arrive(u32 address);
     void mbarrier_expect(u32 address, i64 bytes);
     bool mbarrier_wait_once(u32 address, u32 parity);
+    bool mbarrier_look(u32 address, u32 parity);
 
     // A copy that completes `bytes` on an mbarrier.
     void bulk_copy(std::function<void()> copy, u32 barrier, u32 bytes);

@@ -49,6 +49,7 @@ inline void mbarrier_arrive_if(bool condition, u32 barrier) {
     if (condition) mbarrier_arrive(barrier);
 }
 inline bool mbarrier_try_wait(u32 barrier, u32 parity) { return Block::current().mbarrier_wait_once(barrier, parity); }
+inline bool mbarrier_try_wait(u32 barrier, u32 parity, u32) { return Block::current().mbarrier_look(barrier, parity); }
 inline void mbarrier_wait(u32 barrier, u32 parity) {
     while (!mbarrier_try_wait(barrier, parity)) {
     }
