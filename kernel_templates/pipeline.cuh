@@ -58,8 +58,12 @@ struct Ring {
 
     Shared<kConfig>& shared;
     u32 base;  // its address; kept, because what leads to it is long, and would be gone through again for every stage
+    // Whether producer threads arrive on full, each for itself; and lanes that read what they stored on empty: that no lane reads any
+    // more when another gives the stage back is known from __syncwarp too, but not to racecheck.
+    bool threads_arrive, lanes_arrive;
 
-    __device__ explicit Ring(Shared<kConfig>& s) : shared(s), base(ptx::kept(ptx::shared_address(&s))) {}
+    __device__ Ring(Shared<kConfig>& s, bool threads)
+        : shared(s), base(ptx::kept(ptx::shared_address(&s))), threads_arrive(threads), lanes_arrive(warps_multiply(kConfig) && threads) {}
 
     // Shared-memory addresses of its parts.
     __device__ u32 full(int stage) const { return at(&somewhere()->full[stage]); }
@@ -71,11 +75,11 @@ struct Ring {
     __device__ u32 grids_ended() const { return at(&somewhere()->grids_ended); }
     __device__ u32 item(int warp) const { return at(&somewhere()->item[warp]); }
 
-    __device__ void init(bool threads_arrive) const {
+    __device__ void init() const {
         if (threadIdx.x == 0) {
             for (int stage = 0; stage < kConfig.stages; ++stage) {
                 ptx::mbarrier_init(full(stage), 1 + (threads_arrive ? kProducerWarps * 32 : 0));
-                ptx::mbarrier_init(empty(stage), consumer_warpgroups(kConfig) * 4);
+                ptx::mbarrier_init(empty(stage), consumer_warpgroups(kConfig) * 4 * (lanes_arrive ? 32 : 1));
             }
             ptx::mbarrier_init(grids_ended(), 1);
             ptx::fence_mbarrier_init();
@@ -92,7 +96,7 @@ struct Ring {
     __device__ void release_before(const Position& position, bool there_is) const {
         const int stage = (position.stage == 0 ? kConfig.stages : position.stage) - 1;
         __syncwarp();  // all lanes have read what they need
-        ptx::mbarrier_arrive_if(there_is && ptx::lane_id() == 0, empty(stage));
+        ptx::mbarrier_arrive_if(there_is && (lanes_arrive || ptx::lane_id() == 0), empty(stage));
     }
 
   private:

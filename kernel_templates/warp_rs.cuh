@@ -11,9 +11,6 @@
 
 namespace mxfp4 {
 
-// Up to so many rows a tile; WGMMA is faster beyond (docs/performance.md).
-inline constexpr int kMostRowsOfWarps = 8;
-
 // 64 k of x as B fragments: [8 rows][k16 step][register].
 template <int kN>
 struct XFragments {

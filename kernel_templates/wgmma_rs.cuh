@@ -1,4 +1,5 @@
-// The fast path: Yᵀ = W · Xᵀ. Weights are decoded straight into WGMMA's A registers, rows of x are its N dimension.
+// The fast path: Yᵀ = W · Xᵀ. Weights are decoded straight into WGMMA's A registers, rows of x are its N dimension. (Tiles of
+// up to 8 rows are multiplied by mma.sync, from the same ring: warp_rs.cuh.)
 // A persistent, warp-specialised kernel: one producer warpgroup fills a ring of stages, the others decode and multiply.
 #pragma once
 
@@ -109,7 +110,7 @@ struct WgmmaRs {
 
     __device__ void consume(int warpgroup) const {
         mxfp4::consume<kConfig>(arguments, ring, warpgroup, [&]<int kN>(const Work& work, auto& position, auto& d) {
-            if constexpr (kConfig.block_m <= kMostRowsOfWarps)
+            if constexpr (warps_multiply(kConfig))
                 WarpRs<kConfig, kFormat>{arguments, ring}.template multiply<kN>(work, warpgroup, position, d);
             else
                 multiply<kN>(work, warpgroup, position, d);

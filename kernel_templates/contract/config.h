@@ -121,6 +121,9 @@ constexpr int consumer_registers(const KernelConfig& c) {
     return each < 240 ? each : 240;
 }
 
+// Whether the consumers of a wgmma_rs kernel multiply by mma.sync, a warp its 16 outputs of a slab: faster for up to 8 rows a tile.
+constexpr bool warps_multiply(const KernelConfig& c) { return c.variant == Variant::wgmma_rs && c.block_m <= 8; }
+
 // Rows of x that a stage holds, of a tile with so many: one copy brings them all, and there are two kinds of it. The one thread that
 // asks for copies is slow at it; rows too many cost traffic.
 constexpr int x_box_rows(const KernelConfig& c, bool half) { return half ? (c.block_m / 2 + 7) / 8 * 8 : c.block_m; }

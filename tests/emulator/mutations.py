@@ -31,7 +31,7 @@ MUTATIONS = {
         "16 bytes too few are announced": "weights_.bytes(work) - 16",
         "16 bytes too many are announced": "weights_.bytes(work) + 16",
     },
-    ("pipeline.cuh", "«consumer_warpgroups(kConfig) * 4»);"): {
+    ("pipeline.cuh", "«consumer_warpgroups(kConfig) * 4» * (lanes_arrive"): {
         "one arrival too few empties a stage": "consumer_warpgroups(kConfig) * 4 - 1",
         "one arrival too many must empty a stage": "consumer_warpgroups(kConfig) * 4 + 1",
     },
