@@ -13,7 +13,7 @@ namespace mxfp4 {
 //   kThreadsCopy            all producer threads take part (decoded stores)
 //   bytes(work)             what its bulk copies will add to the stage's barrier
 //   issue(...)              one thread: its bulk copies
-//   copy(...), arrive(...)  all threads: copies and stores, and each thread's arrival on the barrier
+//   copy(...)               all threads: what they store of it
 template <KernelConfig kConfig, class Weights>
 class Producer {
   public:
@@ -176,7 +176,8 @@ class Producer {
             }
             if (chunks > 0) weights_.copy(work, chunk, chunks, stage);  // none: perhaps no expert either
             if (!arguments_.x_aligned) store_x(work, chunk, chunks, stage);
-            weights_.arrive(stage);
+            ptx::fence_proxy_async();  // each thread announces what it has stored
+            ptx::mbarrier_arrive(ring_.full(stage));
             position_.advance();
             chunk += kChunks;
         } while (chunk < work.chunk_end);

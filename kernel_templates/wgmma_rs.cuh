@@ -16,8 +16,7 @@
 
 namespace mxfp4 {
 
-// Packed weights come by the copy engine alone. The threads have nothing to do but where x is not aligned, to announce what they
-// have stored of it.
+// Packed weights come by the copy engine alone: the threads have nothing to do.
 template <KernelConfig kConfig>
 struct CopiedWeights {
     static constexpr bool kThreadsCopy = false;
@@ -26,10 +25,6 @@ struct CopiedWeights {
     Ring<kConfig> ring;
 
     __device__ void copy(const Work&, int, int, int) const {}
-    __device__ void arrive(int stage) const {
-        ptx::fence_proxy_async();
-        ptx::mbarrier_arrive(ring.full(stage));
-    }
 };
 
 // native: two copies bring all slabs and all chunks of a stage. Beyond N and K they are zero.

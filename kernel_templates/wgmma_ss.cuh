@@ -35,10 +35,6 @@ struct DecodedWeights {
                     decode_fragments(reader, work.n + s * kSlabRows, chunk + c, tile, thread);
             }
     }
-    __device__ void arrive(int stage) const {
-        ptx::fence_proxy_async();
-        ptx::mbarrier_arrive(ring.full(stage));
-    }
 
   private:
     // 16 bytes of a 128-byte row: piece p of row r lies at p ^ (r & 7).
@@ -79,7 +75,6 @@ struct DecodedWeights {
             ptx::store_shared16(piece_address(tile, row, (thread >> 6) * 4 + i), {r[0], r[1], r[2], r[3]});
         }
     }
-
 };
 
 template <KernelConfig kConfig, WeightsFormat kFormat>
@@ -122,7 +117,7 @@ struct WgmmaSs {
                 for (int s = 0; s < kSlabs; ++s) {
                     const u32 a = w + ((s * kChunks + c) * SharedMemory::kSlabChunkBytes >> 4);
 #pragma unroll
-                    for (int step = 0; step < 4; ++step) 
+                    for (int step = 0; step < 4; ++step)
                         ptx::Wgmma<kN>::ss(first<kN / 2>(d[s]), ptx::swizzled_descriptor(a + 2 * step), ptx::swizzled_descriptor(b + 2 * step));
                 }
                 ptx::wgmma_commit();

@@ -86,7 +86,7 @@ MUTATIONS = {
     ("wgmma_ss.cuh", "            «ptx::wgmma_wait_for(d);\n            ring.release(position);»"): {
         "a stage is released before its products are waited for": "ring.release(position); ptx::wgmma_wait_for(d);",
     },
-    ("wgmma_ss.cuh", "«ptx::fence_proxy_async();»"): {
+    ("producer.cuh", "«ptx::fence_proxy_async();»"): {
         "decoded weights are not fenced": "",
     },
     ("epilogue.cuh", "16) * 128 + «((p ^ (row & 7)) << 4)»"): {
