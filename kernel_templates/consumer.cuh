@@ -49,7 +49,7 @@ template <KernelConfig kConfig, class Kernel>
 __device__ inline void run_warp_specialised(const MatmulArguments& arguments) {
     extern __shared__ u8 dynamic_shared[];
     auto& shared = *reinterpret_cast<Shared<kConfig>*>((reinterpret_cast<u64>(dynamic_shared) + 1023) & ~u64(1023));
-    const Kernel kernel{arguments, Ring<kConfig>(shared, Kernel::threads_arrive(arguments))};
+    const Kernel kernel{arguments, Ring<kConfig>(shared, Kernel::Weights::kThreadsCopy || !arguments.x_aligned)};
     kernel.ring.init();
     ptx::let_next_grid_start();
     if (threadIdx.x >= kProducerWarps * 32) {

@@ -58,12 +58,10 @@ struct Ring {
 
     Shared<kConfig>& shared;
     u32 base;  // its address; kept, because what leads to it is long, and would be gone through again for every stage
-    // Whether producer threads arrive on full, each for itself; and lanes that read what they stored on empty: that no lane reads any
-    // more when another gives the stage back is known from __syncwarp too, but not to racecheck.
-    bool threads_arrive, lanes_arrive;
+    bool threads_arrive;  // whether all producer threads copy or store something, and so arrive on full
 
     __device__ Ring(Shared<kConfig>& s, bool threads)
-        : shared(s), base(ptx::kept(ptx::shared_address(&s))), threads_arrive(threads), lanes_arrive(warps_multiply(kConfig) && threads) {}
+        : shared(s), base(ptx::kept(ptx::shared_address(&s))), threads_arrive(threads) {}
 
     // Shared-memory addresses of its parts.
     __device__ u32 full(int stage) const { return at(&somewhere()->full[stage]); }
@@ -79,7 +77,7 @@ struct Ring {
         if (threadIdx.x == 0) {
             for (int stage = 0; stage < kConfig.stages; ++stage) {
                 ptx::mbarrier_init(full(stage), 1 + (threads_arrive ? kProducerWarps * 32 : 0));
-                ptx::mbarrier_init(empty(stage), consumer_warpgroups(kConfig) * 4 * (lanes_arrive ? 32 : 1));
+                ptx::mbarrier_init(empty(stage), consumer_warpgroups(kConfig) * 4 * (lanes_arrive() ? 32 : 1));
             }
             ptx::mbarrier_init(grids_ended(), 1);
             ptx::fence_mbarrier_init();
@@ -96,10 +94,13 @@ struct Ring {
     __device__ void release_before(const Position& position, bool there_is) const {
         const int stage = (position.stage == 0 ? kConfig.stages : position.stage) - 1;
         __syncwarp();  // all lanes have read what they need
-        ptx::mbarrier_arrive_if(there_is && (lanes_arrive || ptx::lane_id() == 0), empty(stage));
+        ptx::mbarrier_arrive_if(there_is && (lanes_arrive() || ptx::lane_id() == 0), empty(stage));
     }
 
   private:
+    // Whether the lanes that read what producer threads stored arrive on empty, each for itself: that none reads any more when another
+    // gives the stage back is known from __syncwarp too, but not to racecheck.
+    __device__ bool lanes_arrive() const { return warps_multiply(kConfig) && threads_arrive; }
     // Stands for a Shared of which only addresses are taken: offsetof, which NVRTC lacks without headers.
     static constexpr u64 kSomewhere = 1024;
     __device__ static const Shared<kConfig>* somewhere() { return reinterpret_cast<const Shared<kConfig>*>(kSomewhere); }

@@ -22,12 +22,8 @@ class Producer {
     __device__ Producer(const MatmulArguments& arguments, const Ring<kConfig>& ring, const Weights& weights)
         : arguments_(arguments), ring_(ring), weights_(weights) {}
 
-    __device__ static bool threads_arrive(const MatmulArguments& arguments) {
-        return Weights::kThreadsCopy || !arguments.x_aligned;
-    }
-
     __device__ void run() {
-        const bool by_copies = !threads_arrive(arguments_);
+        const bool by_copies = !ring_.threads_arrive;
         if (by_copies && threadIdx.x >= 32) {  // the copy engine does it all: one warp drives it
             if (kAlone && threadIdx.x < 64 && arguments_.weights_constant) tell_when_grids_ended();
             return;
@@ -131,7 +127,7 @@ class Producer {
     // The stages of one item; at least one, because the first one tells the consumers what the item is.
     __device__ void load(Work& work, int early_stages) {
         work.scale = scale_of_expert(arguments_, work.expert);
-        if (threads_arrive(arguments_))
+        if (ring_.threads_arrive)
             load_with_threads(work);
         else if (arguments_.k % kChunkK == 0)
             load_by_copies<X::whole>(work, early_stages);

@@ -69,19 +69,12 @@ class Scheduler {
                 backwards_ = !backwards_;
                 if (backwards_) tile += int(gridDim.x) - 1 - 2 * int(blockIdx.x);
             }
-            if (!find(tile, work)) return false;
-            work.chunk_begin = 0;
-            work.chunk_end = chunks_;
-            work.range = work.first_range = work.last_range = 0;
-            return true;
+            return find_whole(tile, work);
         } else {
             if (tile_ < whole_tiles_) {
-                if (!find(tile_, work)) return false;
-                work.chunk_begin = 0;
-                work.chunk_end = chunks_;
-                work.range = work.first_range = work.last_range = 0;
+                const int tile = tile_;
                 tile_ += gridDim.x;
-                return true;
+                return find_whole(tile, work);
             }
             bool first_piece = false;
             if (step_ >= range_end_) {
@@ -166,6 +159,14 @@ class Scheduler {
         expert_ = __shfl_sync(~0u, expert_, from);
     }
 
+    // A tile with all of its k.
+    __device__ bool find_whole(int tile, Work& work) {
+        if (!find(tile, work)) return false;
+        work.chunk_begin = 0;
+        work.chunk_end = chunks_;
+        work.range = work.first_range = work.last_range = 0;
+        return true;
+    }
     // Tile ids only grow: walk on from the 32 groups at hand.
     __device__ bool find(int tile, Work& work) {
         while (tile >= (tiles_before_ + group_tiles_) * tiles_n_) {

@@ -11,13 +11,11 @@
 
 namespace mxfp4 {
 
-// 64 k of x as B fragments: [8 rows][k16 step][register].
-template <int kN>
+// 64 k of 8 rows of x as B fragments: [k16 step][register].
 struct XFragments {
-    u32 b[kN / 8][4][2];
+    u32 b[4][2];
 
-    // A lane names row l & 7 of the 8 x 8 matrix l >> 3. Four of them are 32 k of 8 rows; the other 32 k are 64 bytes on, under the
-    // swizzle.
+    // A lane names row l & 7 of the 8 x 8 matrix l >> 3. Four of them are 32 k; the other 32 k are 64 bytes on, under the swizzle.
     __device__ static u32 lane_offset() {
         const u32 lane = u32(ptx::lane_id()), row = lane & 7;
         return row * 128 + (((lane >> 3) ^ row) << 4);
@@ -25,11 +23,8 @@ struct XFragments {
     // from: the address of the chunk's x, plus lane_offset().
     __device__ void load(u32 from) {
 #pragma unroll
-        for (int j = 0; j < kN / 8; ++j)
-#pragma unroll
-            for (int half = 0; half < 2; ++half)
-                ptx::ldmatrix4((from ^ half * 64) + j * 1024, b[j][half * 2][0], b[j][half * 2][1], b[j][half * 2 + 1][0],
-                               b[j][half * 2 + 1][1]);
+        for (int half = 0; half < 2; ++half)
+            ptx::ldmatrix4(from ^ half * 64, b[half * 2][0], b[half * 2][1], b[half * 2 + 1][0], b[half * 2 + 1][1]);
     }
 };
 
@@ -48,6 +43,7 @@ __device__ inline void with_chunks(int chunks, Body&& body) {
 
 template <KernelConfig kConfig, WeightsFormat kFormat>
 struct WarpRs {
+    static_assert(kConfig.block_m == 8);
     using StageUnits = Units<kConfig, kFormat>;
     static constexpr int kChunks = Shared<kConfig>::kChunks;
     static constexpr int kSlabs = StageUnits::kSlabs;
@@ -56,74 +52,56 @@ struct WarpRs {
     const MatmulArguments& arguments;
     const Ring<kConfig>& ring;
 
-    // What a warp has loaded ahead.
-    template <int kN>
-    struct Ahead {
-        Unit unit;
-        XFragments<kN> x;
-    };
-
-    // d += W · Xᵀ over the work's chunks; frees its stages.
-    template <int kN, class Position>
-    __device__ void multiply(const Work& work, int warpgroup, Position& position, float (&d)[kSlabs][kConfig.block_m / 2]) const {
-        // This part's chunks of a stage: part, part + kParts, ...
-        const int part = k_part_of(kConfig, warpgroup), slab = slab_group_of(kConfig, warpgroup) * kSlabs;
-        const auto rule = ScaleRule<kFormat>::of_expert(arguments.expert_shift, work.expert);
-        const u32 x_chunk = x_rows_of_stage(kConfig, work.rows) * 128, x_offset = XFragments<kN>::lane_offset() + part * x_chunk;
-        int chunk = work.chunk_begin + part;
-        if (kParts == 1 || chunk < work.chunk_end) {
-            Ahead<kN> ahead;
-            const auto load_first = [&] {
-                ptx::mbarrier_wait(ring.full(position.stage), position.parity);
-                ahead.unit = StageUnits(ring, position.stage, slab, part).load(0);
-                ahead.x.load(ring.x(position.stage) + x_offset);
-            };
-            // One stage of kCount chunks, of which the first is at hand, and then will be that of the next stage.
-            const auto multiply_stage = [&]<int kCount>() {
-                const StageUnits units(ring, position.stage, slab, part);
-                const u32 x_from = ring.x(position.stage) + x_offset;
-#pragma unroll
-                for (int i = 0; i < kCount * kSlabs; ++i) {
-                    const int c = i / kSlabs, s = i % kSlabs;
-                    const Unit unit = ahead.unit;
-                    const XFragments<kN> x = ahead.x;
-                    if (i + 1 < kCount * kSlabs) {
-                        ahead.unit = units.load(i + 1);
-                        if (s == kSlabs - 1) ahead.x.load(x_from + (c + 1) * kParts * x_chunk);
-                    } else {
-                        ring.release(position);  // all of it is in registers
-                        if (chunk + kChunks < work.chunk_end) load_first();
-                    }
-                    multiply_unit<kN>(unit.words, scales_of_chunk<kFormat>(unit.scale_word, chunk + c * kParts, arguments), rule, x, d[s]);
-                }
-            };
-            load_first();
-            for (; chunk < work.chunk_end; chunk += kChunks) {
-                const int chunks = (work.chunk_end - chunk + kParts - 1) / kParts;
-                with_chunks<kChunks / kParts>(chunks, multiply_stage);
-            }
-        }
-        if (kParts > 1 && chunk - part < work.chunk_end) {  // the last stage had nothing for this part
+    // d += W · Xᵀ over this part's chunks from `chunk` on, of which there is one at least; frees their stages, and returns the first chunk
+    // after them. What is multiplied next is loaded before the products of this, over the end of a stage too.
+    template <class Position>
+    __device__ int multiply(const Work& work, int chunk, int slab, int part, const ScaleRule<kFormat>& rule, Position& position,
+                            float (&d)[kSlabs][4]) const {
+        const u32 x_chunk = x_rows_of_stage(kConfig, work.rows) * 128, x_offset = XFragments::lane_offset() + part * x_chunk;
+        Unit next;
+        XFragments next_x;
+        const auto load_first = [&] {
             ptx::mbarrier_wait(ring.full(position.stage), position.parity);
-            ring.release(position);
-        }
+            next = StageUnits(ring, position.stage, slab, part).load(0);
+            next_x.load(ring.x(position.stage) + x_offset);
+        };
+        // One stage, of which this part has kCount chunks.
+        const auto multiply_stage = [&]<int kCount>() {
+            const StageUnits units(ring, position.stage, slab, part);
+            const u32 x_from = ring.x(position.stage) + x_offset;
+#pragma unroll
+            for (int i = 0; i < kCount * kSlabs; ++i) {
+                const int c = i / kSlabs, s = i % kSlabs;
+                const Unit unit = next;
+                const XFragments x = next_x;
+                if (i + 1 < kCount * kSlabs) {
+                    next = units.load(i + 1);
+                    if (s == kSlabs - 1) next_x.load(x_from + (c + 1) * kParts * x_chunk);
+                } else {
+                    ring.release(position);  // all of it is in registers
+                    if (chunk + kChunks < work.chunk_end) load_first();
+                }
+                multiply_unit(unit.words, scales_of_chunk<kFormat>(unit.scale_word, chunk + c * kParts, arguments), rule, x, d[s]);
+            }
+        };
+        load_first();
+        for (; chunk < work.chunk_end; chunk += kChunks)
+            with_chunks<kChunks / kParts>((work.chunk_end - chunk + kParts - 1) / kParts, multiply_stage);
+        return chunk;
     }
 
-    template <int kN>
-    __device__ static void multiply_unit(const ptx::Word4& words, u32 scale_word, const ScaleRule<kFormat>& rule,
-                                         const XFragments<kN>& x, float (&d)[kConfig.block_m / 2]) {
+    __device__ static void multiply_unit(const ptx::Word4& words, u32 scale_word, const ScaleRule<kFormat>& rule, const XFragments& x,
+                                         float (&d)[4]) {
         const u32 even = rule.multipliers(even_scales(scale_word)), odd = rule.multipliers(odd_scales(scale_word));
-        multiply_step<kN>(words.x, even, x, 0, d);
-        multiply_step<kN>(words.y, even, x, 1, d);
-        multiply_step<kN>(words.z, odd, x, 2, d);
-        multiply_step<kN>(words.w, odd, x, 3, d);
+        multiply_step(words.x, even, x.b[0], d);
+        multiply_step(words.y, even, x.b[1], d);
+        multiply_step(words.z, odd, x.b[2], d);
+        multiply_step(words.w, odd, x.b[3], d);
     }
-    template <int kN>
-    __device__ static void multiply_step(u32 word, u32 multipliers, const XFragments<kN>& x, int step, float (&d)[kConfig.block_m / 2]) {
+    __device__ static void multiply_step(u32 word, u32 multipliers, const u32 (&b)[2], float (&d)[4]) {
         u32 a[4];
         decode_fragment<kFormat>(word, multipliers, a);
-#pragma unroll
-        for (int j = 0; j < kN / 8; ++j) ptx::mma_m16n8k16(reinterpret_cast<float (&)[4]>(d[j * 4]), a, x.b[j][step][0], x.b[j][step][1]);
+        ptx::mma_m16n8k16(d, a, b[0], b[1]);
     }
 };
 

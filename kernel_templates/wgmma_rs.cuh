@@ -100,41 +100,45 @@ struct WgmmaRs {
     const MatmulArguments& arguments;
     Ring<kConfig> ring;
 
-    __device__ static bool threads_arrive(const MatmulArguments& a) { return Producer<kConfig, Weights>::threads_arrive(a); }
     __device__ void produce() const { Producer<kConfig, Weights>(arguments, ring, {{arguments, ring}}).run(); }
 
     __device__ void consume(int warpgroup) const {
         mxfp4::consume<kConfig>(arguments, ring, warpgroup, [&]<int kN>(const Work& work, auto& position, auto& d) {
-            if constexpr (warps_multiply(kConfig))
-                WarpRs<kConfig, kFormat>{arguments, ring}.template multiply<kN>(work, warpgroup, position, d);
-            else
-                multiply<kN>(work, warpgroup, position, d);
+            // This part's chunks of a stage: part, part + kParts, ...
+            const int part = k_part_of(kConfig, warpgroup);
+            int chunk = work.chunk_begin + part;
+            if (kParts == 1 || chunk < work.chunk_end) {
+                const int slab = slab_group_of(kConfig, warpgroup) * kSlabs;
+                const auto rule = ScaleRule<kFormat>::of_expert(arguments.expert_shift, work.expert);
+                if constexpr (warps_multiply(kConfig))
+                    chunk = WarpRs<kConfig, kFormat>{arguments, ring}.multiply(work, chunk, slab, part, rule, position, d);
+                else
+                    chunk = multiply<kN>(work, chunk, slab, part, rule, position, d);
+            }
+            if (kParts > 1 && chunk - part < work.chunk_end) {  // the last stage had nothing for this part
+                ptx::mbarrier_wait(ring.full(position.stage), position.parity);
+                ring.release(position);
+            }
         });
     }
 
+    // d += W · Xᵀ over this part's chunks from `chunk` on, of which there is one at least; frees their stages, and returns the first chunk
+    // after them.
     template <int kN, class Position>
-    __device__ void multiply(const Work& work, int warpgroup, Position& position, float (&d)[kSlabs][kConfig.block_m / 2]) const {
-        // This part's chunks of a stage: part, part + kParts, ...
-        const int part = k_part_of(kConfig, warpgroup), first = work.chunk_begin + part;
-        int chunk = first;
-        if (kParts == 1 || chunk < work.chunk_end) {
-            const int slab = slab_group_of(kConfig, warpgroup) * kSlabs;
-            const auto rule = ScaleRule<kFormat>::of_expert(arguments.expert_shift, work.expert);
-            const u32 x_chunk = ptx::uniform(x_rows_of_stage(kConfig, work.rows) * 128 >> 4);
-            do {
-                ptx::mbarrier_wait(ring.full(position.stage), position.parity);
-                multiply_stage<kN>(work.chunk_end, chunk, chunk > first, slab, part, x_chunk, rule, position, d);
-                chunk += kChunks;
-            } while (chunk < work.chunk_end);
-            if constexpr (kOverlapStages) {
-                ptx::wgmma_wait_for(d);
-                ring.release_before(position, true);
-            }
-        }
-        if (kParts > 1 && chunk - part < work.chunk_end) {  // the last stage had nothing for this part
+    __device__ int multiply(const Work& work, int chunk, int slab, int part, const ScaleRule<kFormat>& rule, Position& position,
+                            float (&d)[kSlabs][kConfig.block_m / 2]) const {
+        const int first = chunk;
+        const u32 x_chunk = ptx::uniform(x_rows_of_stage(kConfig, work.rows) * 128 >> 4);
+        do {
             ptx::mbarrier_wait(ring.full(position.stage), position.parity);
-            ring.release(position);
+            multiply_stage<kN>(work.chunk_end, chunk, chunk > first, slab, part, x_chunk, rule, position, d);
+            chunk += kChunks;
+        } while (chunk < work.chunk_end);
+        if constexpr (kOverlapStages) {
+            ptx::wgmma_wait_for(d);
+            ring.release_before(position, true);
         }
+        return chunk;
     }
 
     template <int kN, class Position>

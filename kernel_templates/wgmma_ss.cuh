@@ -89,7 +89,6 @@ struct WgmmaSs {
     const MatmulArguments& arguments;
     Ring<kConfig> ring;
 
-    __device__ static bool threads_arrive(const MatmulArguments& a) { return Producer<kConfig, Weights>::threads_arrive(a); }
     __device__ void produce() const { Producer<kConfig, Weights>(arguments, ring, {arguments, ring}).run(); }
 
     __device__ void consume(int warpgroup) const {

@@ -122,7 +122,7 @@ constexpr int consumer_registers(const KernelConfig& c) {
 }
 
 // Whether the consumers of a wgmma_rs kernel multiply by mma.sync, a warp its 16 outputs of a slab: faster for up to 8 rows a tile.
-constexpr bool warps_multiply(const KernelConfig& c) { return c.variant == Variant::wgmma_rs && c.block_m <= 8; }
+constexpr bool warps_multiply(const KernelConfig& c) { return c.variant == Variant::wgmma_rs && c.block_m == 8; }
 
 // Rows of x that a stage holds, of a tile with so many: one copy brings them all, and there are two kinds of it. The one thread that
 // asks for copies is slow at it; rows too many cost traffic.

@@ -31,7 +31,7 @@ MUTATIONS = {
         "16 bytes too few are announced": "weights_.bytes(work) - 16",
         "16 bytes too many are announced": "weights_.bytes(work) + 16",
     },
-    ("pipeline.cuh", "«consumer_warpgroups(kConfig) * 4» * (lanes_arrive"): {
+    ("pipeline.cuh", "«consumer_warpgroups(kConfig) * 4» * (lanes_arrive()"): {
         "one arrival too few empties a stage": "consumer_warpgroups(kConfig) * 4 - 1",
         "one arrival too many must empty a stage": "consumer_warpgroups(kConfig) * 4 + 1",
     },
@@ -50,10 +50,10 @@ MUTATIONS = {
     ("scheduler.cuh", "tile_ += «gridDim.x»;"): {
         "a wave of whole tiles is longer than the grid": "gridDim.x + 1",
     },
-    ("wgmma_rs.cuh", "«ptx::mbarrier_wait(ring.full(position.stage), position.parity);»\n                multiply_stage"): {
+    ("wgmma_rs.cuh", "«ptx::mbarrier_wait(ring.full(position.stage), position.parity);»\n            multiply_stage"): {
         "consumers do not wait for a full stage": "",
     },
-    ("wgmma_rs.cuh", "«ptx::wgmma_wait_for(d);»\n                ring.release_before"): {
+    ("wgmma_rs.cuh", "«ptx::wgmma_wait_for(d);»\n            ring.release_before"): {
         "products are not waited for": "",
     },
     ("wgmma_rs.cuh", "«ptx::wgmma_wait<1>();»"): {
@@ -68,20 +68,17 @@ MUTATIONS = {
     ("wgmma_rs.cuh", "«ptx::swizzled_descriptor(b + 2)»"): {
         "a k16 step reads the x of the next": "ptx::swizzled_descriptor(b + 4)",
     },
-    ("warp_rs.cuh", "«ptx::mbarrier_wait(ring.full(position.stage), position.parity);»\n                ahead"): {
+    ("warp_rs.cuh", "«ptx::mbarrier_wait(ring.full(position.stage), position.parity);»\n            next"): {
         "warps do not wait for a full stage": "",
     },
     ("warp_rs.cuh", "«ring.release(position);»  // all of it"): {
         "warps do not release a stage": "position.advance();",
     },
-    ("warp_rs.cuh", "(from ^ «half * 64») + j"): {
+    ("warp_rs.cuh", "from ^ «half * 64»"): {
         "half of a chunk is multiplied with the x of the other": "64 - half * 64",
     },
-    ("warp_rs.cuh", "ahead.x.load(x_from + «(c + 1)»"): {
+    ("warp_rs.cuh", "next_x.load(x_from + «(c + 1)»"): {
         "a chunk is multiplied with the x of the one before": "c",
-    },
-    ("warp_rs.cuh", "if (kParts > 1 && «chunk - part < work.chunk_end»)"): {
-        "a warp's part does not release a stage that had nothing for it": "false",
     },
     ("wgmma_ss.cuh", "            «ptx::wgmma_wait_for(d);\n            ring.release(position);»"): {
         "a stage is released before its products are waited for": "ring.release(position); ptx::wgmma_wait_for(d);",
