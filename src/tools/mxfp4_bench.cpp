@@ -27,8 +27,8 @@ namespace {
 constexpr TimingOptions kTiming = {.repeats = 11, .replay_us = 20000};
 constexpr TimingOptions kNaiveTiming = {.repeats = 3,
                                         .replay_us = 5000};  // it is slow, and nobody asks for its third digit
-// A GPU that has just worked at its power limit is 5 to 12 % slower (seen on an H200): each shape is timed on one that has rested, as
-// the peers were, between whose timings Python set up the next.
+// A GPU that comes from other work is slower (docs/performance.md): each shape is timed on one that has rested, as the peers were,
+// between whose timings Python set up the next.
 constexpr auto kRest = std::chrono::milliseconds(500);
 constexpr int kMostCopies = 8;
 constexpr int kGraphsOfATiming = 4;
