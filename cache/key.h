@@ -33,7 +33,7 @@ struct Key {
     int measuring_policy = kMeasuringPolicy;
     // weight
     Layout layout = Layout::native;
-    int layout_version = 1;
+    int layout_version = kLayoutVersion[int(layout)];
     int scale_warps = 0;
     ScaleClass scale_class = ScaleClass::folded;
     std::int64_t experts = 0, n = 0, k = 0;

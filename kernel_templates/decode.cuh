@@ -19,7 +19,7 @@ __device__ inline void unpack_word(u32 w, u32 (&r)[4]) {
         r[0] = w & kPackbitsMask;
         r[1] = (w << 4) & kPackbitsMask;
         r[2] = __funnelshift_l(w, w, 10) & kPackbitsMask;
-        r[3] = ((w << 6) & 0x80C080C0u) | ((w >> 2) & 0x01000100u);
+        r[3] = ((w << 6) ^ (w >> 2)) & kPackbitsMask;
     } else {
         r[0] = w & kPackbitsMask;
         r[1] = (w << 3) & kPackbitsMask;

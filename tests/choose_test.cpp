@@ -74,7 +74,7 @@ TEST_CASE("these fields may not") {
     const std::pair<const char*, Winner> winners[] = {
         {"device", changed(tuned(64), [](Winner& w) { w.key.device = "NVIDIA H200"; })},
         {"sm_count", changed(tuned(64), [](Winner& w) { w.key.sm_count = 114; })},
-        {"layout_version", changed(tuned(64), [](Winner& w) { w.key.layout_version = 2; })},
+        {"layout_version", changed(tuned(64), [](Winner& w) { w.key.layout_version = 1; })},
         {"scale_warps", changed(tuned(64), [](Winner& w) { w.key.scale_warps = 4; })},
         {"scale_class", changed(tuned(64), [](Winner& w) { w.key.scale_class = ScaleClass::plain; })},
         {"n", changed(tuned(64), [](Winner& w) { w.key.n = 2880; })},

@@ -1,6 +1,7 @@
 // The vectors of layout-contract.md, and each map against its inverse.
 #include <catch2/catch_test_macros.hpp>
 
+#include <random>
 #include <vector>
 
 #include "contract/config.h"
@@ -15,6 +16,13 @@ static_assert(packbits_encode(0xff, 0x00, 0x00, 0x00) == 0x81c081c0);
 static_assert(packbits_encode(0x00, 0xff, 0x00, 0x00) == 0x10381038);
 static_assert(packbits_encode(0x00, 0x00, 0xff, 0x00) == 0x02070207);
 static_assert(packbits_encode(0x00, 0x00, 0x00, 0xff) == 0x6c006c00);
+// Of this project alone, version 2.
+static_assert(native_encode(0x10, 0x32, 0x54, 0x76) == 0x404f5608);
+static_assert(native_encode(0x98, 0xba, 0xdc, 0xfe) == 0xca6dde28);
+static_assert(native_encode(0xff, 0x00, 0x00, 0x00) == 0x81c181c1);
+static_assert(native_encode(0x00, 0xff, 0x00, 0x00) == 0x0c1c0c1c);
+static_assert(native_encode(0x00, 0x00, 0xff, 0x00) == 0x70207020);
+static_assert(native_encode(0x00, 0x00, 0x00, 0xff) == 0x06010601);
 
 TEST_CASE("E2M1 codes have the values of OCP MX") {
     const float values[8] = {0, .5f, 1, 1.5f, 2, 3, 4, 6};
@@ -40,6 +48,21 @@ TEST_CASE("every byte decodes from every place of a word, in both bit orders") {
                 REQUIRE(packbits_to_byte(native_decode(native, i)) == b[i]);
             }
         }
+}
+
+TEST_CASE("every word decodes to bytes that encode to it, in both bit orders") {
+    const auto comes_back = [](u32 word) {
+        u32 packbits[4], native[4];
+        for (int i = 0; i < 4; ++i) {
+            packbits[i] = packbits_to_byte(packbits_decode(word, i));
+            native[i] = packbits_to_byte(native_decode(word, i));
+        }
+        return packbits_encode(packbits[0], packbits[1], packbits[2], packbits[3]) == word &&
+               native_encode(native[0], native[1], native[2], native[3]) == word;
+    };
+    for (int bit = 0; bit < 32; ++bit) REQUIRE(comes_back(1u << bit));
+    std::mt19937 random(1);
+    for (int i = 0; i < 100000; ++i) REQUIRE(comes_back(u32(random())));
 }
 
 TEST_CASE("the value swizzle gives the contract's bytes") {

@@ -54,6 +54,7 @@ struct Host {
     PackedView view() const {
         PackedView v;
         v.info.format = packed.format;
+        v.info.layout_version = kLayoutVersion[int(packed.format.layout)];
         v.info.experts = checkpoint.experts;
         v.info.n = checkpoint.n;
         v.info.k = checkpoint.k;
@@ -127,9 +128,9 @@ std::string what_of(const std::function<void()>& call, ErrorCode code) {
 void put_winner(const std::filesystem::path& database, const Host& host, i64 rows, const std::string& config,
                 const std::string& hash = "") {
     const auto backend = make_host_backend({});
+    const WeightsInfo info = host.view().info;
     Winner winner;
-    winner.key = problem_key(*backend, host.packed.format, 1,
-                             {host.checkpoint.experts, host.checkpoint.n, host.checkpoint.k, rows});
+    winner.key = problem_key(*backend, info.format, info.layout_version, {info.experts, info.n, info.k, rows});
     winner.key.kernel_hash = hash.empty() ? backend->kernel_hash(Variant::host) : hash;
     winner.config = config;
     winner.us = winner.us_p10 = winner.us_p90 = winner.us_default = 1;

@@ -167,7 +167,7 @@ TEST_CASE("explain says exact, near and fallback, and why") {
     CHECK(explain({"--rows", "50", "--unaligned-x"})["how"] == "fallback");
     CHECK(explain({"--rows", "50", "--scale-class", "plain"})["nearest"]["differs"] == Json::array({"scale_class"}));
     CHECK(explain({"--rows", "50", "--layout", "hopper", "--num-warps", "4"})["nearest"]["differs"] ==
-          Json::array({"layout", "scale_warps"}));
+          Json::array({"layout", "layout_version", "scale_warps"}));
     CHECK(explain({"--rows", "50", "--groups", "3"})["how"] == "near");
 
     const ToolRun text = setup.run({"explain", "--device", "host", "--shape", "4,128,64", "--rows", "90"});

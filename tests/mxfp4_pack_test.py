@@ -80,7 +80,7 @@ class PackTest(unittest.TestCase):
                 for entry in result["packed"]:
                     name = entry["name"]
                     info = json.loads(metadata["mxfp4." + name])
-                    self.assertEqual((info["layout"], info["layout_version"]), (layout, 1))
+                    self.assertEqual((info["layout"], info["layout_version"]), (layout, 2 if layout == "native" else 1))
                     self.assertEqual(info["num_warps"], 0 if layout == "native" else 8)
                     n, k = entry["n"], entry["k"]
                     values, scales = tensors[name + ".values"], tensors[name + ".scales"]

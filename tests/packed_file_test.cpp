@@ -269,7 +269,9 @@ TEST_CASE("packed files that lie are refused, keys of later versions are not") {
     check_says(why("native", [](FileParts& f) { f.header["__metadata__"].erase("mxfp4.p"); }), "has no packed weight");
     check_says(why("native", [](FileParts& f) { f.header["__metadata__"]["mxfp4.p"] = "{"; }),
                "'p' has metadata that is no JSON object");
-    check_says(why("native", set("layout_version", 2), ErrorCode::unsupported),
+    check_says(why("native", set("layout_version", 1), ErrorCode::unsupported),
+               "unknown layout_version (is 1, must be 2): pack the checkpoint again");
+    check_says(why("hopper", set("layout_version", 2), ErrorCode::unsupported),
                "unknown layout_version (is 2, must be 1)");
     check_says(why("native", set("layout", "hopper2"), ErrorCode::unsupported), "unknown layout (is 'hopper2'");
     check_says(why("native", set("scale_class", "x"), ErrorCode::unsupported), "unknown scale_class");

@@ -87,7 +87,7 @@ struct Bench {
     }
     Winner& add(i64 rows, const char* config) {
         Winner& winner = winners.emplace_back();
-        winner.key = problem_key(backend, shape.format, 1, {shape.experts, shape.n, shape.k, rows});
+        winner.key = problem_key(backend, shape.format, shape.layout_version, {shape.experts, shape.n, shape.k, rows});
         winner.key.kernel_hash = backend.kernel_hash(Variant::host);
         winner.config = config;
         return winner;

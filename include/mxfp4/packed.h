@@ -34,7 +34,7 @@ struct PackOptions {
 struct WeightsInfo {
     std::string name;  // P, for example model.layers.0.mlp.experts.gate_up_proj
     WeightsFormat format;
-    int layout_version = 1;
+    int layout_version = kLayoutVersion[int(format.layout)];
     std::int64_t experts = 0, n = 0, k = 0;
 
     StoredShape stored() const { return stored_shape(format, n, k); }

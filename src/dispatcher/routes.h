@@ -53,7 +53,7 @@ class RouteTable {
 // All weights of one format and size share their routes.
 struct WeightShape {
     WeightsFormat format;
-    int layout_version = 1;
+    int layout_version = kLayoutVersion[int(format.layout)];
     i64 experts = 0, n = 0, k = 0;
 
     RouteTable routes;

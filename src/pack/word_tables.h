@@ -1,5 +1,5 @@
-// Packbits is a permutation of the 32 bits of four code bytes, so a word is the OR of four table entries, one a byte.
-// The tables come from the contract's own functions.
+// Each bit of a word is the XOR of some bits of its four code bytes (in packbits, it is one of them), and the other way
+// round: so a word is the XOR of four table entries, one a byte. The tables come from the contract's own functions.
 #pragma once
 
 #include <array>
@@ -12,7 +12,7 @@ struct WordTable {
     std::array<std::array<u32, 256>, 4> entries;
 
     constexpr u32 operator()(u32 b0, u32 b1, u32 b2, u32 b3) const {
-        return entries[0][b0] | entries[1][b1] | entries[2][b2] | entries[3][b3];
+        return entries[0][b0] ^ entries[1][b1] ^ entries[2][b2] ^ entries[3][b3];
     }
     constexpr u32 operator()(u32 word) const {
         return (*this)(word & 255, word >> 8 & 255, word >> 16 & 255, word >> 24);

@@ -72,6 +72,7 @@ using V = __m256i;
 [[gnu::target("avx2")]] V all(u32 value) { return _mm256_set1_epi32(int(value)); }
 [[gnu::target("avx2")]] V keep(V v, u32 mask) { return _mm256_and_si256(v, all(mask)); }
 [[gnu::target("avx2")]] V any(V a, V b) { return _mm256_or_si256(a, b); }
+[[gnu::target("avx2")]] V differ(V a, V b) { return _mm256_xor_si256(a, b); }
 template <int By>
 [[gnu::target("avx2")]] V left(V v) {
     return _mm256_slli_epi32(v, By);
@@ -98,11 +99,14 @@ template <int Byte>
     return keep(any(codes, right<12>(codes)), 0xFF);
 }
 
+// What native_encode() and packbits_encode() do.
 template <WordOrder Order>
 [[gnu::target("avx2")]] V word_of_pairs(V p0, V p1, V p2, V p3) {
     if constexpr (Order == WordOrder::native) {
-        const V first = any(any(p0, right<4>(p1)), any(right<10>(p2), left<22>(p2)));
-        return any(first, any(right<6>(keep(p3, 0x80C080C0)), left<2>(keep(p3, 0x01000100))));
+        const V fourth = any(right<6>(keep(p3, 0x80C080C0)), left<2>(keep(p3, 0x01000100)));
+        V w = any(any(any(p0, right<4>(p1)), any(right<10>(p2), left<22>(p2))), fourth);
+        w = differ(w, any(keep(right<8>(w), 0x00030203), keep(left<8>(w), 0x04000400)));
+        return differ(w, keep(right<16>(w), 0x00000202));
     } else {
         const V fourth =
             any(any(right<1>(keep(p3, 0x80008000)), left<3>(keep(p3, 0x01800180))), left<7>(keep(p3, 0x00400040)));
@@ -116,7 +120,7 @@ template <WordOrder Order, int Register>
     if constexpr (Order == WordOrder::native) {
         if constexpr (Register == 1) return keep(left<4>(w), kPackbitsMask);
         if constexpr (Register == 2) return keep(any(left<10>(w), right<22>(w)), kPackbitsMask);
-        if constexpr (Register == 3) return any(keep(left<6>(w), 0x80C080C0), keep(right<2>(w), 0x01000100));
+        if constexpr (Register == 3) return keep(differ(left<6>(w), right<2>(w)), kPackbitsMask);
     } else {
         if constexpr (Register == 1) return keep(left<3>(w), kPackbitsMask);
         if constexpr (Register == 2) return keep(left<6>(w), kPackbitsMask);

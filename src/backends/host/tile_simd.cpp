@@ -18,8 +18,7 @@ template <bool kNative, int i>
         if constexpr (i == 2)
             return _mm256_and_si256(_mm256_or_si256(_mm256_slli_epi32(w, 10), _mm256_srli_epi32(w, 22)), mask);
         if constexpr (i == 3)
-            return _mm256_or_si256(_mm256_and_si256(_mm256_slli_epi32(w, 6), _mm256_set1_epi32(int(0x80C080C0u))),
-                                   _mm256_and_si256(_mm256_srli_epi32(w, 2), _mm256_set1_epi32(0x01000100)));
+            return _mm256_and_si256(_mm256_xor_si256(_mm256_slli_epi32(w, 6), _mm256_srli_epi32(w, 2)), mask);
     } else {
         if constexpr (i == 1) return _mm256_and_si256(_mm256_slli_epi32(w, 3), mask);
         if constexpr (i == 2) return _mm256_and_si256(_mm256_slli_epi32(w, 6), mask);
