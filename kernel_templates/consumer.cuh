@@ -60,6 +60,7 @@ __device__ inline void run_warp_specialised(const MatmulArguments& arguments) {
         ptx::setmaxnreg_dec<producer_registers(kConfig)>();
         kernel.produce();
     }
+    if constexpr (kConfig.cluster > 1) ptx::cluster_sync();  // the others still arrive at barriers here, and copy to here
 }
 
 }  // namespace mxfp4

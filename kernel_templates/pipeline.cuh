@@ -50,7 +50,8 @@ struct Shared {
 };
 
 // Barriers of the ring. Full: the first producer thread has written the work item and announced what the copy engine brings,
-// and, where the threads themselves copy or store something, each of them has. Empty: each consumer warp is done. Grids ended: those
+// and, where the threads themselves copy or store something, each of them has. Empty: each consumer warp is done, of all blocks of the
+// cluster, because each of these copies x to all. Grids ended: those
 // before this one have; for a producer that has something to do until then.
 template <KernelConfig kConfig>
 struct Ring {
@@ -77,12 +78,15 @@ struct Ring {
         if (threadIdx.x == 0) {
             for (int stage = 0; stage < kConfig.stages; ++stage) {
                 ptx::mbarrier_init(full(stage), 1 + (threads_arrive ? kProducerWarps * 32 : 0));
-                ptx::mbarrier_init(empty(stage), consumer_warpgroups(kConfig) * 4 * (lanes_arrive() ? 32 : 1));
+                ptx::mbarrier_init(empty(stage), consumer_warpgroups(kConfig) * 4 * kConfig.cluster * (lanes_arrive() ? 32 : 1));
             }
             ptx::mbarrier_init(grids_ended(), 1);
             ptx::fence_mbarrier_init();
         }
-        __syncthreads();
+        if constexpr (kConfig.cluster > 1)
+            ptx::cluster_sync();
+        else
+            __syncthreads();
     }
     // A consumer warp is done with the stage. Each warp says so itself: WGMMA does not hold the four of a warpgroup together,
     // and one may still have packed weights to read when another's products are complete.
@@ -94,7 +98,10 @@ struct Ring {
     __device__ void release_before(const Position& position, bool there_is) const {
         const int stage = (position.stage == 0 ? kConfig.stages : position.stage) - 1;
         __syncwarp();  // all lanes have read what they need
-        ptx::mbarrier_arrive_if(there_is && (lanes_arrive() || ptx::lane_id() == 0), empty(stage));
+        if constexpr (kConfig.cluster > 1)
+            ptx::mbarrier_arrive_in_cluster_if(there_is && ptx::lane_id() < kConfig.cluster, empty(stage), ptx::lane_id());
+        else
+            ptx::mbarrier_arrive_if(there_is && (lanes_arrive() || ptx::lane_id() == 0), empty(stage));
     }
 
   private:

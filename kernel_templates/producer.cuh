@@ -25,12 +25,12 @@ class Producer {
     __device__ void run() {
         const bool by_copies = !ring_.threads_arrive;
         if (by_copies && threadIdx.x >= 32) {  // the copy engine does it all: one warp drives it
-            if (kAlone && threadIdx.x < 64 && arguments_.weights_constant) tell_when_grids_ended();
+            if (kEarly && kAlone && threadIdx.x < 64 && arguments_.weights_constant) tell_when_grids_ended();
             return;
         }
         // Before the grids before this one have ended, the weights alone that the first item will probably need are asked for, going by
         // what the groups are then.
-        bool in_earnest = !by_copies || !arguments_.weights_constant;
+        bool in_earnest = !kEarly || !by_copies || !arguments_.weights_constant;
         if (in_earnest) ptx::wait_for_grids_before();
         int early_stages = 0;
 #pragma unroll 1
@@ -60,6 +60,9 @@ class Producer {
 
   private:
     static constexpr bool kAlone = kConfig.ctas_per_sm == 1;  // on its SM
+    // Whether weights are asked for early. Not by blocks of a cluster: they may find other groups than each other, and then give back other
+    // numbers of stages.
+    static constexpr bool kEarly = kConfig.cluster == 1;
     using Position = typename Ring<kConfig>::Position;
 
     // How x comes: stored by the threads; by one copy for all chunks of a stage; or, where K ends within a chunk, by one for each
@@ -75,6 +78,7 @@ class Producer {
         work.n = ptx::uniform(work.n);
         work.chunk_begin = ptx::uniform(work.chunk_begin);
         work.chunk_end = ptx::uniform(work.chunk_end);
+        if constexpr (kConfig.cluster > 1) work.shares_x = ptx::uniform(int(work.shares_x)) != 0;
     }
 
     // Asks for the weights of an item's first stages; returns for how many. What they bring is announced with the barrier's one arrival,
@@ -187,11 +191,20 @@ class Producer {
         ptx::mbarrier_arrive_expect_tx(full, weights_.bytes(work) + (kX == X::stored ? 0 : chunks * x_chunk_bytes));
         if (weights_too) weights_.issue(work, chunk, stage);
         const TensorMap& x_map = arguments_.x_maps[half_of_x(kConfig, work.rows)];
-        if constexpr (kX == X::whole) ptx::tensor_copy(ring_.x(stage), x_map, {0, work.row, chunk}, full);
-        if constexpr (kX == X::chunks)
+        constexpr int kStep = kX == X::whole ? x_chunks_of_copy(kConfig) : 1;
+        if constexpr (kX != X::stored)
 #pragma unroll 1
-            for (int c = 0; c < chunks; ++c)
-                ptx::tensor_copy(ring_.x(stage) + c * x_chunk_bytes, x_map, (chunk + c) * kChunkK, work.row, full);
+            for (int c = 0; c < chunks; c += kStep) {
+                const u32 to = ring_.x(stage) + c * x_chunk_bytes;
+                const bool for_both = kConfig.cluster > 1 && work.shares_x;
+                if (for_both && (chunk + c) % 2 != ptx::cluster_rank()) continue;  // the other block brings it
+                if constexpr (kX == X::whole)
+                    for_both ? ptx::tensor_copy_to_both(to, x_map, {0, work.row, chunk + c}, full)
+                             : ptx::tensor_copy(to, x_map, {0, work.row, chunk + c}, full);
+                else
+                    for_both ? ptx::tensor_copy_to_both(to, x_map, (chunk + c) * kChunkK, work.row, full)
+                             : ptx::tensor_copy(to, x_map, (chunk + c) * kChunkK, work.row, full);
+            }
     }
     __device__ void store_x(const Work& work, int chunk, int chunks, int stage) const {
         const XTile x = x_tile(arguments_, work.row, work.rows);
@@ -205,11 +218,11 @@ class Producer {
     Position position_;
 };
 
-// Slabs of 64 outputs that a tile really has: the last tile of N may have fewer.
+// Slabs of 64 outputs that a tile really has: the last tile of N may have fewer, one beyond it none.
 template <KernelConfig kConfig>
 __device__ inline int slabs_of(const Work& work, int n) {
     const int slabs = (n - work.n + kSlabRows - 1) / kSlabRows;
-    return slabs < Shared<kConfig>::kSlabs ? slabs : Shared<kConfig>::kSlabs;
+    return slabs < 0 ? 0 : slabs < Shared<kConfig>::kSlabs ? slabs : Shared<kConfig>::kSlabs;
 }
 
 }  // namespace mxfp4

@@ -39,6 +39,12 @@ __device__ inline int thread_id_anew() {
     return id;
 }
 __device__ inline int warp_id() { return int(threadIdx.x) >> 5; }
+// Of this thread block in its cluster.
+__device__ inline int cluster_rank() {
+    int rank;
+    asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+    return rank;
+}
 
 // ---- mbarrier -------------------------------------------------------------------------------------------------------
 
@@ -60,6 +66,17 @@ __device__ inline void mbarrier_arrive_if(bool condition, u32 barrier) {
 }
 __device__ inline void mbarrier_arrive_expect_tx(u32 barrier, u32 bytes) {
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
+}
+// At the barrier that lies at the same address in that block of the cluster. It orders this block's memory only (.release.cluster would
+// wait for all of a GPU's): enough to give back what was read.
+__device__ inline void mbarrier_arrive_in_cluster_if(bool condition, u32 barrier, int rank) {
+    asm volatile(
+        "{\n.reg .pred p;\n.reg .b32 there;\n"
+        "setp.ne.u32 p, %0, 0;\n"
+        "mapa.shared::cluster.u32 there, %1, %2;\n"
+        "@p mbarrier.arrive.shared::cluster.b64 _, [there];\n}" ::"r"(u32(condition)),
+        "r"(barrier), "r"(rank)
+        : "memory");
 }
 // True when the phase of this parity has completed; may wait a while in hardware before saying no.
 __device__ inline bool mbarrier_try_wait(u32 barrier, u32 parity) {
@@ -102,6 +119,22 @@ __device__ inline void tensor_copy(u32 to, const TensorMap& map, const int (&at)
     asm volatile(
         "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3, %4}], [%5];" ::"r"(to),
         "l"(&map), "r"(at[0]), "r"(at[1]), "r"(at[2]), "r"(barrier)
+        : "memory");
+}
+// The same two for all blocks of a cluster of two: to the same address in each, counted on each one's barrier.
+inline constexpr u16 kBothBlocks = 3;
+__device__ inline void tensor_copy_to_both(u32 to, const TensorMap& map, int c0, int c1, u32 barrier) {
+    asm volatile(
+        "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1, {%2, %3}], [%4], "
+        "%5;" ::"r"(to),
+        "l"(&map), "r"(c0), "r"(c1), "r"(barrier), "h"(kBothBlocks)
+        : "memory");
+}
+__device__ inline void tensor_copy_to_both(u32 to, const TensorMap& map, const int (&at)[3], u32 barrier) {
+    asm volatile(
+        "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1, {%2, %3, %4}], [%5], "
+        "%6;" ::"r"(to),
+        "l"(&map), "r"(at[0]), "r"(at[1]), "r"(at[2]), "r"(barrier), "h"(kBothBlocks)
         : "memory");
 }
 // The same of a 4-D and a 5-D map, with a cache policy. at: the box's first element, innermost dimension first.
@@ -182,6 +215,10 @@ __device__ inline void let_next_grid_start() { asm volatile("griddepcontrol.laun
 __device__ inline void fence_proxy_async() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 __device__ inline void named_barrier_sync(int id, int threads) {
     asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+// All threads of the cluster that have not ended.
+__device__ inline void cluster_sync() {
+    asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;" ::: "memory");
 }
 template <int kRegisters>
 __device__ inline void setmaxnreg_inc() {

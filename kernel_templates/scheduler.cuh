@@ -19,6 +19,7 @@ struct alignas(16) Work {
     int range, first_range, last_range;  // the range of work this is in, and those that share the tile (split-k)
     bool first_piece;              // of its range
     bool first_range_starts_here;  // the tile starts where first_range starts
+    bool shares_x;                 // with the other block of the cluster, which has the same rows
 
     __device__ bool whole() const { return first_range == last_range; }
     __device__ static Work none() {
@@ -39,14 +40,13 @@ class Scheduler {
         : arguments_(arguments),
           chunks_(int(ceil_div(arguments.k, kChunkK))),
           tiles_n_(int(ceil_div(arguments.n, kConfig.block_n))),
-          range_(int(blockIdx.x) - int(gridDim.x)) {
+          range_(cluster() - clusters()) {
         if constexpr (kConfig.split_k != 1) {
             int tiles = 0;
             for (int base = 0; base < arguments_.groups; base += 32) {
                 load_groups(base);
                 tiles += group_tiles_;
             }
-            tiles *= tiles_n_;
             if constexpr (kConfig.split_k == 0) {
                 const int grid = int(gridDim.x), waves = tiles / grid;
                 whole_tiles_ = tiles % grid == 0 ? tiles : waves > 1 ? (waves - 1) * grid : 0;
@@ -62,12 +62,12 @@ class Scheduler {
     // The next piece of this thread block; false when there is none.
     __device__ bool next(Work& work) {
         if constexpr (kConfig.split_k == 1) {
-            range_ += gridDim.x;
+            range_ += clusters();
             int tile = range_;
             if constexpr (kLargestFirst) {
                 // Every other wave runs backwards: the first block's tiles are not the larger ones of every wave.
                 backwards_ = !backwards_;
-                if (backwards_) tile += int(gridDim.x) - 1 - 2 * int(blockIdx.x);
+                if (backwards_) tile += clusters() - 1 - 2 * cluster();
             }
             return find_whole(tile, work);
         } else {
@@ -109,6 +109,10 @@ class Scheduler {
     }
 
   private:
+    // Blocks of a cluster have the same tiles, but for their outputs or their rows.
+    __device__ static int cluster() { return int(blockIdx.x) / kConfig.cluster; }
+    __device__ static int clusters() { return int(gridDim.x) / kConfig.cluster; }
+
     __device__ int range_begin(int range) const { return int(i64(range) * steps_ / ranges_); }
     __device__ int range_of(int step) const { return int((i64(step + 1) * ranges_ - 1) / steps_); }
 
@@ -127,13 +131,21 @@ class Scheduler {
         if (rows < 0) rows = 0;
         if (expert < 0 || expert >= arguments_.experts) expert = -1;
     }
+    // Tiles of a group that has so many tiles of rows; of a cluster of two, pairs of them: side by side in n, and, where a column is
+    // left over, one above the other in it.
+    __device__ int tiles_of(int tiles_m) const {
+        if constexpr (kConfig.cluster == 1)
+            return tiles_m * tiles_n_;
+        else
+            return tiles_m * (tiles_n_ / 2) + tiles_n_ % 2 * ((tiles_m + 1) / 2);
+    }
     // Lane l holds group base + l: its expert, its rows, its tiles of rows, and the tiles of the lanes up to it.
     __device__ void load_groups(int base) {
         base_ = base;
         read_group(base + ptx::lane_id(), row_begin_, rows_, expert_);
         if (kLargestFirst && arguments_.groups <= 32) sort_groups();
         tiles_m_ = (rows_ + kConfig.block_m - 1) / kConfig.block_m;
-        tiles_up_to_ = tiles_m_;
+        tiles_up_to_ = tiles_of(tiles_m_);
         for (int step = 1; step < 32; step *= 2) {
             const int below = __shfl_up_sync(~0u, tiles_up_to_, step);
             if (ptx::lane_id() >= step) tiles_up_to_ += below;
@@ -169,29 +181,41 @@ class Scheduler {
     }
     // Tile ids only grow: walk on from the 32 groups at hand.
     __device__ bool find(int tile, Work& work) {
-        while (tile >= (tiles_before_ + group_tiles_) * tiles_n_) {
+        while (tile >= tiles_before_ + group_tiles_) {
             if (base_ + 32 >= arguments_.groups) return false;
             tiles_before_ += group_tiles_;
             load_groups(base_ + 32);
         }
-        const int local = tile - tiles_before_ * tiles_n_;
-        const unsigned behind = __ballot_sync(~0u, local < tiles_up_to_ * tiles_n_);
+        const int local = tile - tiles_before_;
+        const unsigned behind = __ballot_sync(~0u, local < tiles_up_to_);
         const int lane = __ffs(int(behind)) - 1;
         const int tiles_m = __shfl_sync(~0u, tiles_m_, lane);
-        const int before = (__shfl_sync(~0u, tiles_up_to_, lane) - tiles_m) * tiles_n_;
+        const int before = __shfl_sync(~0u, tiles_up_to_, lane) - tiles_of(tiles_m);
         const int rows = __shfl_sync(~0u, rows_, lane);
         const int row_begin = __shfl_sync(~0u, row_begin_, lane);
         work.expert = __shfl_sync(~0u, expert_, lane);
 
         // The rows of a group are spread evenly over its tiles, so that none is nearly empty. m runs fastest: thread
         // blocks that run together share the weights of an n tile. (One tile of rows: no divisions, which are felt at few tokens.)
-        int m = 0, n = local - before, even = rows;
+        int m = 0, n = local - before, parts = tiles_m;
         if (tiles_m > 1) {
             n /= tiles_m;
             m = local - before - n * tiles_m;
-            even = (rows + tiles_m - 1) / tiles_m;
         }
-        const int per_tile = (even + 7) / 8 * 8;
+        if constexpr (kConfig.cluster > 1) {
+            n = n * 2 + ptx::cluster_rank();
+            work.shares_x = local - before < tiles_m * (tiles_n_ / 2);
+            if (!work.shares_x) {  // the last column, of which each block takes other rows
+                n = tiles_n_ - 1;
+                m = (local - before - tiles_m * (tiles_n_ / 2)) * 2 + ptx::cluster_rank();
+                parts = (tiles_m + 1) / 2 * 2;
+            }
+        }
+        const int even = parts > 1 ? (rows + parts - 1) / parts : rows, per_tile = (even + 7) / 8 * 8;
+        if (kConfig.cluster > 1 && m * per_tile >= rows) {  // no row is left for this block: it goes along, beyond the outputs
+            m = 0;
+            n = tiles_n_;
+        }
         work.row = row_begin + m * per_tile;
         work.rows = rows - m * per_tile < per_tile ? rows - m * per_tile : per_tile;
         work.n = n * kConfig.block_n;
@@ -210,7 +234,7 @@ class Scheduler {
     // Stream-k: tiles before these ranges that blocks take whole, one wave after the other. Neighbours in a wave share x and weights
     // in L2; what is left is one to two waves, so that a tile has two ranges at most, and is begun long after its end was done.
     int whole_tiles_ = 0, tile_ = 0;
-    int tiles_before_ = 0;  // of rows, in the groups before base_
+    int tiles_before_ = 0;  // in the groups before base_
     int base_ = 0, row_begin_ = 0, rows_ = 0, tiles_m_ = 0, tiles_up_to_ = 0, group_tiles_ = 0;
     int expert_ = -1;
 };

@@ -28,7 +28,7 @@ void check_instances(const std::vector<Instance>& instances, unsigned seed, int 
         for (int i = 0; i < problems; ++i) {
             INFO("problem " << i);
             backend.guard_below = i % 2 != 0;
-            backend.device_limits.sm_count = int(between(random, 1, 5));
+            backend.device_limits.sm_count = int(between(random, instance.config.cluster, 5));
             const i64 experts = between(random, 1, 5), n = between(random, 1, 320), k = 32 * between(random, 1, 16);
             const i64 rows = i < problems / 2 ? between(random, 1, 12) : between(random, 13, 90);
             check_random_problem(backend, RandomProblem(random, instance.format, experts, n, k, rows, 40), kernels, 3,

@@ -27,7 +27,7 @@ std::string first_trouble(int problems) {
         for (const Instance& instance : emulator::mutated_instances()) {
             Random random{unsigned(i)};
             EmulatedBackend backend;
-            backend.device_limits.sm_count = int(between(random, 1, 3));
+            backend.device_limits.sm_count = int(between(random, 1, 3)) * instance.config.cluster;
             const KernelPtr kernel = backend.load(instance);
             const RandomProblem problem(random, instance.format, 2, between(random, 1, 200), 32 * between(random, 1, 20),
                                         between(random, 1, 60), 6);

@@ -24,6 +24,8 @@ constexpr int kWgmmaDepths[] = {64, 128, 192, 320};
 constexpr int kMmaDepths[] = {64, 128};
 constexpr int kSplits[] = {1, 0, 2, 4};
 constexpr int kBlocksPerSm[] = {1, 2};
+constexpr int kClusters[] = {1, 2};
+constexpr int kFewestRowsOfClusters = 64;  // with fewer, x is little of what is copied
 constexpr int kMostStages = 16;
 
 struct Ranked {
@@ -41,20 +43,23 @@ class Enumerator {
             for (int block_m : kWgmmaRows)
                 for (int block_k : kWgmmaDepths)
                     for (int ctas : kBlocksPerSm)
-                        for (int split : kSplits) {
-                            KernelConfig c{.variant = variant,
-                                           .layout = format_.layout,
-                                           .block_m = block_m,
-                                           .block_n = block.block_n,
-                                           .block_k = block_k,
-                                           .num_warps = block.num_warps,
-                                           .split_k = split,
-                                           .ctas_per_sm = ctas};
-                            for (int stages : depths(c)) {
-                                c.stages = stages;
-                                consider(c);
+                        for (int split : kSplits)
+                            for (int cluster : kClusters) {
+                                if (cluster > 1 && (block_m < kFewestRowsOfClusters || split != 1 || ctas != 1)) continue;
+                                KernelConfig c{.variant = variant,
+                                               .layout = format_.layout,
+                                               .block_m = block_m,
+                                               .block_n = block.block_n,
+                                               .block_k = block_k,
+                                               .num_warps = block.num_warps,
+                                               .split_k = split,
+                                               .ctas_per_sm = ctas,
+                                               .cluster = cluster};
+                                for (int stages : depths(c)) {
+                                    c.stages = stages;
+                                    consider(c);
+                                }
                             }
-                        }
     }
 
     void mma() {
@@ -137,7 +142,7 @@ class Enumerator {
 using Traits = std::array<int, 4>;
 Traits traits(const KernelConfig& c) {
     if (c.variant == Variant::host) return {c.num_warps * 2 + c.simd, c.block_m, c.block_n, c.block_k};
-    return {(c.block_n * 32 + c.num_warps) * 4 + c.ctas_per_sm, c.block_m, c.block_k,
+    return {((c.block_n * 32 + c.num_warps) * 4 + c.ctas_per_sm) * 4 + c.cluster, c.block_m, c.block_k,
             is_wgmma(c.variant) ? c.split_k * 32 + c.stages : c.stages};
 }
 

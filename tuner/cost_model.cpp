@@ -101,7 +101,7 @@ double estimate_us(const KernelConfig& c, const ProblemShape& shape, const Devic
         double(shared_bytes(c)) * blocks_per_sm * std::max(1, c.stages - 1) / c.stages;  // one stage is being read
     const double hbm_us = (weight_bytes + row_bytes) / kHbmBytesPerUs *
                           (1 + kBytesInFlight / 8 / in_flight + 0.1 * std::max(0.0, in_flight / kManyBytesInFlight - 1));
-    const double tile_bytes = tiles * k * c.block_n * kBytesPerWeight + count.mma_rows * n_tiles * k * 2;
+    const double tile_bytes = tiles * k * c.block_n * kBytesPerWeight + count.mma_rows * n_tiles * k * 2 / c.cluster;
     const double l2_us = tile_bytes / kL2BytesPerUs;
     const double slowest_sm_us = hbm_us * unevenness / kSmBandwidthShare;
 

@@ -21,6 +21,7 @@ struct KernelConfig {
     int split_k = 1;      // 1: whole tiles. s >= 2: each tile in s ranges of k. 0: stream-k, the work spread evenly over the grid
     int ctas_per_sm = 1;  // of the persistent grid
     int simd = 0;         // host only: 1 = vector code
+    int cluster = 1;      // wgmma_rs: 2 = pairs of thread blocks share the rows of x, each with its own outputs
     constexpr bool operator==(const KernelConfig&) const = default;
 };
 
@@ -56,6 +57,7 @@ enum class Reject : u8 {
     too_much_workspace,
     shape_not_supported,       // N, K, E or rows that the format does not allow
     simd_not_supported,
+    cluster_not_supported,
 };
 
 constexpr const char* reject_text(Reject r) {
@@ -74,6 +76,7 @@ constexpr const char* reject_text(Reject r) {
         case Reject::too_much_workspace: return "split-k partial sums exceed the workspace limit";
         case Reject::shape_not_supported: return "N, K, E or rows is outside what the format allows";
         case Reject::simd_not_supported: return "simd is for the host backend alone";
+        case Reject::cluster_not_supported: return "the kernel does not run in clusters like this";
     }
     return "unknown";
 }
@@ -111,7 +114,7 @@ constexpr int launch_registers(const KernelConfig& c) {
 }
 // What the producer's scheduler and addresses need, less where three consumer warpgroups share the file, more where it decodes.
 constexpr int producer_registers(const KernelConfig& c) {
-    const int needed = c.variant == Variant::wgmma_ss ? 112 : consumer_warpgroups(c) > 2 ? 80 : 88;
+    const int needed = c.variant == Variant::wgmma_ss ? 120 : consumer_warpgroups(c) > 2 ? 80 : 88;
     return launch_registers(c) < needed ? launch_registers(c) : needed;
 }
 inline constexpr int kFragmentRegisters = 48;  // of a consumer: two groups of fragments, words, scales, addresses
@@ -129,6 +132,8 @@ constexpr bool warps_multiply(const KernelConfig& c) { return c.variant == Varia
 constexpr int x_box_rows(const KernelConfig& c, bool half) { return half ? (c.block_m / 2 + 7) / 8 * 8 : c.block_m; }
 constexpr bool half_of_x(const KernelConfig& c, int rows) { return rows <= x_box_rows(c, true); }
 constexpr int x_rows_of_stage(const KernelConfig& c, int rows) { return x_box_rows(c, half_of_x(c, rows)); }
+// Chunks of x that one copy brings: a stage's, or one where blocks of a cluster take turns.
+constexpr int x_chunks_of_copy(const KernelConfig& c) { return c.cluster == 1 ? c.block_k / kChunkK : 1; }
 
 inline constexpr int kBarrierBytes = 2048;        // barriers, flags and work items, an upper bound
 inline constexpr int kStoreTileBytes = 8192;      // a consumer warpgroup's staging of 32 rows x 64 outputs, bf16 (or fp32)
@@ -185,6 +190,14 @@ constexpr Reject check_wgmma(const KernelConfig& c) {
     return Reject::none;
 }
 
+// Pairs of thread blocks: each brings every other chunk of x to both. They go through the same stages one for one, so that neither may
+// have pieces of work of its own.
+constexpr Reject check_cluster(const KernelConfig& c) {
+    if (c.cluster == 1) return Reject::none;
+    const bool ok = c.cluster == 2 && c.variant == Variant::wgmma_rs && !warps_multiply(c) && c.split_k == 1 && c.ctas_per_sm == 1;
+    return ok ? Reject::none : Reject::cluster_not_supported;
+}
+
 constexpr Reject check_mma(const KernelConfig& c) {
     if (c.ctas_per_sm != 1) return Reject::num_warps_not_supported;
     if (c.variant == Variant::naive) {
@@ -224,6 +237,7 @@ constexpr Reject check(const KernelConfig& c, const WeightsFormat& f) {
     }
     if (c.block_k % 64 != 0) return Reject::block_k_not_multiple_of_64;
     if (c.split_k < 0 || c.split_k > 64) return Reject::split_k_not_supported;
+    if (const Reject r = check_cluster(c); r != Reject::none) return r;
     if (c.variant == Variant::host) return check_host(c);
     if (c.simd != 0) return Reject::simd_not_supported;
     const Reject own = is_wgmma(c.variant) ? check_wgmma(c) : check_mma(c);

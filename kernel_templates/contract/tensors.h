@@ -23,7 +23,7 @@ struct CopiedTensor {
 constexpr CopiedTensor x_tensor(const KernelConfig& c, const MatmulArguments& a, bool half) {
     const int rows = x_box_rows(c, half);
     if (a.k % kChunkK != 0) return {a.x, 2, true, 2, {a.k, a.rows}, {2, a.x_stride * 2}, {kChunkK, rows}};
-    return {a.x, 2, true, 3, {kChunkK, a.rows, a.k / kChunkK}, {2, a.x_stride * 2, kChunkK * 2}, {kChunkK, rows, c.block_k / kChunkK}};
+    return {a.x, 2, true, 3, {kChunkK, a.rows, a.k / kChunkK}, {2, a.x_stride * 2, kChunkK * 2}, {kChunkK, rows, x_chunks_of_copy(c)}};
 }
 
 // native: all slabs of a tile and all chunks of a stage, in units of 8 bytes. tile_bytes: kNativeValueTileBytes or

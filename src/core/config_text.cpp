@@ -29,7 +29,7 @@ struct Field {
 constexpr Field kFields[] = {
     {"bm", &KernelConfig::block_m, false},    {"bn", &KernelConfig::block_n, false}, {"bk", &KernelConfig::block_k, false},
     {"w", &KernelConfig::num_warps, false},   {"s", &KernelConfig::stages, false},   {"k", &KernelConfig::split_k, false},
-    {"c", &KernelConfig::ctas_per_sm, true},  {"v", &KernelConfig::simd, true},
+    {"c", &KernelConfig::ctas_per_sm, true},  {"v", &KernelConfig::simd, true},     {"cl", &KernelConfig::cluster, true},
 };
 
 [[noreturn]] void reject(std::string_view text, const std::string& why) {

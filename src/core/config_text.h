@@ -1,5 +1,5 @@
 // The one text form of a KernelConfig: "wgmma_rs/native bm64 bn256 bk128 w12 s4 k2". Reads back what it prints.
-// Fields at their default that few configs set (c = ctas_per_sm, v = simd) are left out when printed.
+// Fields at their default that few configs set (c = ctas_per_sm, v = simd, cl = cluster) are left out when printed.
 #pragma once
 
 #include <string>

@@ -29,7 +29,7 @@ Block::Mbarrier& Block::mbarrier(u32 address) {
     u64 mark;
     std::memcpy(&mark, shared_.at(address, 8, 8), 8);
     const auto found = mbarriers_.find(address);
-    if (found == mbarriers_.end()) throw Error(fmt::format("mbarrier at {} is used before its init", address));
+    if (found == mbarriers_.end()) throw Error(fmt::format("mbarrier at {} of block {} is used before its init", address, index_));
     if (mark != barrier_mark(address))
         throw Error(fmt::format("mbarrier {} at {} was written over", found->second.number, address));
     return found->second;
@@ -77,6 +77,7 @@ bool Block::mbarrier_look(u32 address, u32 parity) {
 // ---- Copies ---------------------------------------------------------------------------------------------------------
 
 void Block::bulk_copy(std::function<void()> copy, u32 barrier, u32 bytes) {
+    mbarrier(barrier);  // must be there by now
     BulkCopy issued{std::move(copy), barrier, bytes};
     if (at_once())
         land(std::move(issued));
@@ -130,7 +131,7 @@ bool Block::land_something() {
         Thread& thread = threads_[std::size_t(t)];
         while (!thread.copies.empty()) land_front(thread, t);
     } else {
-        end_grids_before();
+        cluster_.end_grids_before();
     }
     return true;
 }

@@ -22,61 +22,110 @@ std::unique_ptr<Fibers> fibers;  // kept from block to block
 }  // namespace
 
 void run(const Launch& launch, const MatmulArguments& arguments) {
-    std::vector<int> order(std::size_t(launch.blocks));
+    if (launch.cluster * launch.threads > kMaxThreads)
+        throw Error(fmt::format("a cluster of {} blocks of {} threads", launch.cluster, launch.threads));
+    running_arguments = &arguments;
+    std::vector<int> order(std::size_t(launch.blocks / launch.cluster));
     std::iota(order.begin(), order.end(), 0);
     std::mt19937 random(launch.seed);
     std::shuffle(order.begin(), order.end(), random);
     gridDim = {unsigned(launch.blocks), 1, 1};
-    for (const int index : order) {
-        if (launch.grids_before) launch.grids_before(false);
-        Block(launch, index, random()).run(arguments);
+    for (const int index : order) Cluster(launch, index, random()).run();
+}
+
+// ---- Clusters -------------------------------------------------------------------------------------------------------
+
+Cluster::Cluster(const Launch& launch, int index, unsigned seed)
+    : launch_(launch), random_(seed), grids_before_ended_(!launch.grids_before) {
+    if (launch.grids_before) launch.grids_before(false);
+    for (int rank = 0; rank < launch.cluster; ++rank)
+        order_.push_back(&blocks_.emplace_back(*this, launch, rank, index * launch.cluster + rank, unsigned(random_())));
+}
+
+void Cluster::run() {
+    if (!fibers)
+        fibers = std::make_unique<Fibers>(kMaxThreads, [](int) {
+            Block& block = Block::current();
+            try {
+                block.kernel_(*running_arguments);
+                block.end_thread(block.thread());
+            } catch (const Error& error) {
+                block.error_ = std::make_exception_ptr(Error(
+                    fmt::format("block {}, warp {}, lane {}: {}", block.index_, block.thread() / 32, block.lane(), error.what())));
+            }
+        });
+    try {
+        while (live() > 0) {
+            std::shuffle(order_.begin(), order_.end(), random_);
+            if (std::ranges::any_of(order_, &Block::take_turn) || std::ranges::any_of(order_, &Block::land_something)) continue;
+            std::string text = "a hang:";
+            for (const Block& block : blocks_) text += block.who_waits();
+            throw Error(text);
+        }
+    } catch (...) {
+        fibers.reset();  // some are in the middle of the kernel
+        throw;
     }
 }
 
-Block::Block(const Launch& launch, int index, unsigned seed)
-    : kernel_(launch.kernel), grids_before_(launch.grids_before), index_(index), live_(launch.threads), timing_(launch.timing), random_(seed),
-      shared_(launch.shared_bytes), threads_(std::size_t(launch.threads)), warps_(std::size_t(launch.threads / 32)) {
+int Cluster::live() const {
+    int threads = 0;
+    for (const Block& block : blocks_) threads += block.live_;
+    return threads;
+}
+
+Block& Cluster::block(int rank) {
+    if (rank < 0 || rank >= int(blocks_.size())) throw Error(fmt::format("there is no block {} in the cluster", rank));
+    Block& block = blocks_[std::size_t(rank)];
+    if (block.live_ == 0) throw Error(fmt::format("the shared memory of block {} is used, which has ended", block.index_));
+    return block;
+}
+
+void Cluster::end_grids_before() {
+    launch_.grids_before(true);
+    grids_before_ended_ = true;
+    for (Block& block : blocks_) block.wake(block.wait_for_grids_);
+}
+
+void Cluster::end_barrier_if_complete() {
+    int waiting = 0;
+    for (const Block& block : blocks_) waiting += int(block.wait_for_cluster_.size());
+    if (waiting < live()) return;
+    for (Block& block : blocks_) block.wake(block.wait_for_cluster_);
+}
+
+// ---- Blocks ---------------------------------------------------------------------------------------------------------
+
+Block::Block(Cluster& cluster, const Launch& launch, int rank, int index, unsigned seed)
+    : kernel_(launch.kernel), cluster_(cluster), rank_(rank), index_(index), live_(launch.threads),
+      first_fiber_(rank * launch.threads), timing_(launch.timing), random_(seed), shared_(launch.shared_bytes),
+      threads_(std::size_t(launch.threads)), warps_(std::size_t(launch.threads / 32)) {
     burst_ = 1u << random_() % 11;
+    turn_ = 64u << random_() % 6;
     for (int t = 0; t < launch.threads; ++t) warps_[std::size_t(t / 32)].ready.push_back(t);
     order_.resize(warps_.size());
     std::iota(order_.begin(), order_.end(), 0);
 }
 
 Block& Block::current() { return *running; }
-int Block::thread() const { return fibers->current(); }
+int Block::thread() const { return fibers->current() - first_fiber_; }
 
-void Block::run(const MatmulArguments& arguments) {
-    running = this;
-    running_arguments = &arguments;
-    if (!fibers)
-        fibers = std::make_unique<Fibers>(kMaxThreads, [](int i) {
-            Block& block = *running;
-            try {
-                block.kernel_(*running_arguments);
-                block.end_thread(i);
-            } catch (const Error& error) {
-                block.error_ = std::make_exception_ptr(
-                    Error(fmt::format("block {}, warp {}, lane {}: {}", block.index_, i / 32, i % 32, error.what())));
-            }
-        });
-    blockIdx = {unsigned(index_), 0, 0};
-    try {
-        while (live_ > 0) {
-            if (timing_ == When::random && once_in(32)) land_something();
-            const int next = next_thread();
-            if (next < 0) {
-                if (!land_something()) hang();
-                continue;
-            }
-            threadIdx = {unsigned(next), 0, 0};
-            fibers->resume(next);
-            if (error_) std::rethrow_exception(error_);
-        }
-        check_end();
-    } catch (...) {
-        fibers.reset();  // some are in the middle of the kernel
-        throw;
+// Its threads go on, until none can or the turn is another block's; false where none could.
+bool Block::take_turn() {
+    unsigned steps = 0;
+    for (const unsigned most = 1 + random_() % turn_; steps < most; ++steps) {
+        const int next = next_thread();
+        if (next < 0) break;
+        running = this;
+        shared_.enter_window();
+        blockIdx = {unsigned(index_), 0, 0};
+        threadIdx = {unsigned(next), 0, 0};
+        fibers->resume(first_fiber_ + next);
+        if (error_) std::rethrow_exception(error_);
+        if (live_ == 0) check_end();
+        if (timing_ == When::random && once_in(32)) cluster_.any_block().land_something();
     }
+    return steps > 0;
 }
 
 // ---- Who runs, and who waits ----------------------------------------------------------------------------------------
@@ -99,16 +148,10 @@ int Block::next_thread() {
 }
 
 void Block::wait_for_grids_before() {
-    if (!grids_before_ || grids_before_ended_) return;
-    if (at_once()) return end_grids_before();
+    if (cluster_.grids_before_ended()) return;
+    if (at_once()) return cluster_.end_grids_before();
     wait_for_grids_.push_back(thread());
     wait("griddepcontrol.wait");
-}
-
-void Block::end_grids_before() {
-    grids_before_(true);
-    grids_before_ended_ = true;
-    wake(wait_for_grids_);
 }
 
 void Block::maybe_yield() {
@@ -165,10 +208,18 @@ void Block::sync_threads() {
     wake(meetings_[0].waiting);
 }
 
+// Who comes last is woken too, before it waits.
+void Block::sync_cluster() {
+    wait_for_cluster_.push_back(thread());
+    cluster_.end_barrier_if_complete();
+    wait("barrier.cluster");
+}
+
 void Block::end_thread(int thread) {
     threads_[std::size_t(thread)].done = true;
     --live_;
     if (!meetings_[0].waiting.empty() && int(meetings_[0].waiting.size()) == live_) wake(meetings_[0].waiting);
+    cluster_.end_barrier_if_complete();
 }
 
 void Block::check_end() const {
@@ -181,7 +232,8 @@ void Block::check_end() const {
         if (!warp.products.empty()) fail("with a WGMMA in flight");
 }
 
-void Block::hang() const {
+// For who looks into a hang: where its threads are; nothing where all have ended.
+std::string Block::who_waits() const {
     std::map<std::string, std::vector<int>> waiting;  // threads of each place
     for (std::size_t t = 0; t < threads_.size(); ++t) {
         const Thread& thread = threads_[t];
@@ -196,14 +248,15 @@ void Block::hang() const {
         }
         waiting[at].push_back(int(t));
     }
-    std::string text = fmt::format("block {} hangs:", index_);
+    if (waiting.empty()) return "";
+    std::string text = fmt::format("\nblock {}:", index_);
     for (const auto& [at, threads] : waiting) {
         text += fmt::format("\n  {} threads of warps", threads.size());
         for (std::size_t i = 0; i < threads.size(); ++i)
             if (i == 0 || threads[i] / 32 != threads[i - 1] / 32) text += fmt::format(" {}", threads[i] / 32);
         text += " wait at " + at;
     }
-    throw Error(text);
+    return text;
 }
 
 }  // namespace mxfp4::emulator

@@ -1,4 +1,4 @@
-// A thread block on the CPU: its threads are fibers, run in a seeded random order; what the hardware does on the side is
+// Thread blocks on the CPU: their threads are fibers, run in a seeded random order; what the hardware does on the side is
 // kept back as long, or done as early, as the rules allow.
 #pragma once
 
@@ -18,15 +18,15 @@ enum class When { early, late, random };
 
 struct Launch {
     void (*kernel)(const MatmulArguments& arguments);
-    int blocks, threads;
+    int blocks, cluster, threads;  // cluster: how many blocks run at the same time
     i64 shared_bytes;
     When timing = When::random;
     unsigned seed = 1;  // the same seed, the same run
-    // What the grids before this one do to memory: called with false before a block starts, with true when the first of its threads
-    // waits for their end.
+    // What the grids before this one do to memory: called with false before a cluster starts, with true when the first of its
+    // threads waits for their end.
     std::function<void(bool ended)> grids_before = {};
 };
-// Runs all blocks, one after the other in random order. Throws Error where a rule is broken or the block hangs.
+// Runs all clusters, one after the other in random order. Throws Error where a rule is broken or a cluster hangs.
 void run(const Launch& launch, const MatmulArguments& arguments);
 
 // A product of a warp's 16 rows: d[16 x n] += a[16 x 16] · b[16 x n]^T.
@@ -38,16 +38,18 @@ struct Product {
     u64 a_descriptor, b_descriptor;
 };
 
+class Cluster;
+
 class Block {
   public:
-    Block(const Launch& launch, int index, unsigned seed);
+    Block(Cluster& cluster, const Launch& launch, int rank, int index, unsigned seed);
     static Block& current();
-
-    void run(const MatmulArguments& arguments);
 
     // ---- For the instructions of the thread that runs ---------------------------------------------------------------
     int thread() const;
     int lane() const { return thread() & 31; }
+    int rank() const { return rank_; }
+    Cluster& cluster() { return cluster_; }
     SharedMemory& shared() { return shared_; }
     const SharedMemory& shared() const { return shared_; }
 
@@ -58,6 +60,7 @@ class Block {
     void meet(const char* what, void* mine, Act act);
     void named_barrier(int id, int threads);
     void sync_threads();
+    void sync_cluster();
 
     void mbarrier_init(u32 address, int arrivals);
     void mbarrier_arrive(u32 address);
@@ -76,6 +79,7 @@ class Block {
     void wait_products(int groups);
 
   private:
+    friend class Cluster;
     struct CpAsync {
         u32 to;  // 0: the end of a group
         const void* from;
@@ -112,13 +116,13 @@ class Block {
     Warp& warp() { return warps_[std::size_t(thread() / 32)]; }
     void wait(const char* what, u32 barrier = 0, u32 parity = 0);
     void wake(std::vector<int>& threads);
+    bool take_turn();
     int next_thread();
-    void end_grids_before();
     bool once_in(unsigned n) { return random_() % n == 0; }
     bool at_once() { return timing_ == When::early || (timing_ == When::random && once_in(2)); }
     void end_thread(int thread);
     void check_end() const;
-    [[noreturn]] void hang() const;
+    std::string who_waits() const;
 
     Mbarrier& mbarrier(u32 address);
     void complete_bytes(u32 address, u32 bytes);
@@ -129,13 +133,13 @@ class Block {
     void multiply_all(Warp& warp, int groups_left);
 
     void (*kernel_)(const MatmulArguments&);
-    const std::function<void(bool)>& grids_before_;
-    bool grids_before_ended_ = false;
-    std::vector<int> wait_for_grids_;
-    int index_, live_;
+    Cluster& cluster_;
+    std::vector<int> wait_for_grids_, wait_for_cluster_;
+    int rank_, index_, live_, first_fiber_;
     When timing_;
     std::minstd_rand random_;
     unsigned burst_;  // about how many steps the favoured warp stays the favoured one
+    unsigned turn_;   // at most so many steps, then another block may: not too few, because that takes a copy of its shared memory
     SharedMemory shared_;
     std::vector<Thread> threads_;
     std::vector<Warp> warps_;
@@ -144,6 +148,29 @@ class Block {
     std::map<u32, Mbarrier> mbarriers_;
     std::vector<BulkCopy> bulk_copies_;
     std::exception_ptr error_;
+};
+
+// The blocks that run at the same time, each with its own memory: one alone where the kernel knows of no clusters.
+class Cluster {
+  public:
+    Cluster(const Launch& launch, int index, unsigned seed);
+    void run();
+
+    // ---- For its blocks ---------------------------------------------------------------------------------------------
+    Block& any_block() { return *order_[random_() % order_.size()]; }
+    Block& block(int rank);  // whose memory is meant: throws where the block has ended
+    bool grids_before_ended() const { return grids_before_ended_; }
+    void end_grids_before();
+    void end_barrier_if_complete();
+
+  private:
+    int live() const;  // threads
+
+    const Launch& launch_;
+    std::minstd_rand random_;
+    std::deque<Block> blocks_;
+    std::vector<Block*> order_;  // whose turn it is first
+    bool grids_before_ended_;
 };
 
 }  // namespace mxfp4::emulator

@@ -80,7 +80,7 @@ inline unsigned __funnelshift_l(unsigned low, unsigned high, unsigned by) {
     return by % 32 == 0 ? high : high << by % 32 | low >> (32 - by % 32);
 }
 
-// Blocks run one after the other: nothing comes between.
+// No other thread overtakes here: nothing comes between.
 inline unsigned atomicAdd(unsigned* at, unsigned add) {
     const unsigned before = *at;
     *at += add;

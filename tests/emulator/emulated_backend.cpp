@@ -22,8 +22,8 @@ class EmulatedKernel : public Kernel {
         const KernelConfig& c = instance_.config;
         MatmulArguments a = arguments;
         make_maps(c, instance_.format, a, [](TensorMap& map, const CopiedTensor& tensor) { map = encoded(tensor); });
-        const int blocks = backend_.device_limits.sm_count * (is_wgmma(c.variant) ? c.ctas_per_sm : 1);
-        run({instance_.run, blocks, c.num_warps * 32, shared_bytes(c), backend_.timing, backend_.seed, backend_.grids_before}, a);
+        const int blocks = backend_.device_limits.sm_count * (is_wgmma(c.variant) ? c.ctas_per_sm : 1) / c.cluster * c.cluster;
+        run({instance_.run, blocks, c.cluster, c.num_warps * 32, shared_bytes(c), backend_.timing, backend_.seed, backend_.grids_before}, a);
     }
 
   private:

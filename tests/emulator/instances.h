@@ -26,6 +26,10 @@ constexpr KernelConfig config(Variant variant, int bm, int bn, int bk, int w, in
     return {.variant = variant, .block_m = bm, .block_n = bn, .block_k = bk, .num_warps = w, .stages = s, .split_k = k,
             .ctas_per_sm = c};
 }
+constexpr KernelConfig in_pairs(KernelConfig config) {
+    config.cluster = 2;
+    return config;
+}
 constexpr KernelConfig with(KernelConfig config, Layout layout) {
     config.layout = layout;
     return config;

@@ -31,15 +31,46 @@ MUTATIONS = {
         "16 bytes too few are announced": "weights_.bytes(work) - 16",
         "16 bytes too many are announced": "weights_.bytes(work) + 16",
     },
-    ("pipeline.cuh", "«consumer_warpgroups(kConfig) * 4» * (lanes_arrive()"): {
+    ("pipeline.cuh", "«consumer_warpgroups(kConfig) * 4» * kConfig.cluster"): {
         "one arrival too few empties a stage": "consumer_warpgroups(kConfig) * 4 - 1",
         "one arrival too many must empty a stage": "consumer_warpgroups(kConfig) * 4 + 1",
+    },
+    ("pipeline.cuh", "«kConfig.cluster» * (lanes_arrive()"): {
+        "one block of a cluster empties a stage for both": "1",
+    },
+    ("pipeline.cuh", "there_is && «ptx::lane_id() < kConfig.cluster», empty(stage)"): {
+        "a block tells the first of its cluster alone that a stage is empty": "ptx::lane_id() == 0",
+    },
+    ("pipeline.cuh", "empty(stage), «ptx::lane_id()»);"): {
+        "a block tells itself twice that a stage is empty, and the other not": "ptx::cluster_rank()",
+    },
+    ("pipeline.cuh", "«ptx::cluster_sync();»"): {
+        "a block does not wait for the other's barriers": "__syncthreads();",
     },
     ("pipeline.cuh", "«__syncwarp();»"): {
         "a warp releases a stage that some of its lanes still read": "",
     },
     ("pipeline.cuh", "copy_elements(to + row * 128 + «((piece ^ (row & 7)) << 4)»"): {
         "two pieces of an unaligned x are swapped": "((piece ^ (row & 7) ^ 1) << 4)",
+    },
+    ("producer.cuh", "«(chunk + c) % 2 != ptx::cluster_rank()»"): {
+        "both blocks of a cluster bring every chunk of x to both": "false",
+        "neither block of a cluster brings x": "true",
+    },
+    ("consumer.cuh", "«if constexpr (kConfig.cluster > 1) ptx::cluster_sync();»"): {
+        "a block ends while the other still uses its memory": "",
+    },
+    ("scheduler.cuh", "n = n * 2 + «ptx::cluster_rank()»;"): {
+        "both blocks of a cluster have the same outputs": "0",
+    },
+    ("scheduler.cuh", "work.shares_x = «local - before < tiles_m * (tiles_n_ / 2)»;"): {
+        "blocks of a cluster have other outputs, though one column is left": "true",
+    },
+    ("scheduler.cuh", "* 2 + ptx::cluster_rank();\n                parts = «(tiles_m + 1) / 2 * 2»;"): {
+        "the rows of the last column are split by one part too few": "(tiles_m + 1) / 2 * 2 - 1",
+    },
+    ("scheduler.cuh", "kConfig.cluster > 1 && «m * per_tile >= rows»"): {
+        "a block without rows does not go along with the other": "false",
     },
     ("scheduler.cuh", "rows - m * per_tile < per_tile ? «rows - m * per_tile» :"): {
         "a tile loses its last row": "rows - m * per_tile - 1",

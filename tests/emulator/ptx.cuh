@@ -31,6 +31,7 @@ inline u32 kept(u32 value) { return value; }
 inline bool elect_one() { return lane_id() == 0; }
 inline int thread_id_anew() { return int(threadIdx.x); }
 inline int warp_id() { return int(threadIdx.x) >> 5; }
+inline int cluster_rank() { return Block::current().rank(); }
 
 // ---- mbarrier -------------------------------------------------------------------------------------------------------
 
@@ -48,6 +49,12 @@ inline void mbarrier_arrive_expect_tx(u32 barrier, u32 bytes) {
 inline void mbarrier_arrive_if(bool condition, u32 barrier) {
     if (condition) mbarrier_arrive(barrier);
 }
+inline void mbarrier_arrive_in_cluster_if(bool condition, u32 barrier, int rank) {
+    if (!condition) return;
+    Block::current().maybe_yield();
+    Block::current().cluster().block(rank).mbarrier_arrive(barrier);
+    Block::current().maybe_yield();
+}
 inline bool mbarrier_try_wait(u32 barrier, u32 parity) { return Block::current().mbarrier_wait_once(barrier, parity); }
 inline bool mbarrier_try_wait(u32 barrier, u32 parity, u32) { return Block::current().mbarrier_look(barrier, parity); }
 inline void mbarrier_wait(u32 barrier, u32 parity) {
@@ -62,9 +69,8 @@ inline void check_aligned(const void* pointer, u64 alignment) {
 }
 
 template <int kRank>
-void tensor_copy(u32 to, const TensorMap& map, const int (&at)[kRank], u32 barrier, u64 = 0) {
+void tensor_copy_into(Block& block, u32 to, const TensorMap& map, const int (&at)[kRank], u32 barrier) {
     if (to % 128 != 0) throw emulator::Error("a tensor copy to a shared address that is no multiple of 128");
-    Block& block = Block::current();
     const emulator::Map tensor = emulator::decoded(map);
     if (tensor.rank != kRank) throw emulator::Error("a tensor copy from a map of another rank");
     std::array<int, 5> first{};
@@ -75,10 +81,23 @@ void tensor_copy(u32 to, const TensorMap& map, const int (&at)[kRank], u32 barri
             copy_box(block.shared(), to, tensor, from);
         },
         barrier, tensor.box_bytes());
-    block.maybe_yield();
+}
+template <int kRank>
+void tensor_copy(u32 to, const TensorMap& map, const int (&at)[kRank], u32 barrier, u64 = 0) {
+    tensor_copy_into(Block::current(), to, map, at, barrier);
+    Block::current().maybe_yield();
 }
 inline void tensor_copy(u32 to, const TensorMap& map, int c0, int c1, u32 barrier) {
     tensor_copy(to, map, {c0, c1}, barrier);
+}
+// Each of the two arrives when it likes.
+template <int kRank>
+void tensor_copy_to_both(u32 to, const TensorMap& map, const int (&at)[kRank], u32 barrier) {
+    for (int rank = 0; rank < 2; ++rank) tensor_copy_into(Block::current().cluster().block(rank), to, map, at, barrier);
+    Block::current().maybe_yield();
+}
+inline void tensor_copy_to_both(u32 to, const TensorMap& map, int c0, int c1, u32 barrier) {
+    tensor_copy_to_both(to, map, {c0, c1}, barrier);
 }
 inline constexpr u64 kEvictFirst = 0;
 inline void cp_async16(u32 to, const void* from, int valid) {
@@ -127,6 +146,7 @@ inline void let_next_grid_start() {}
 
 inline void fence_proxy_async() { Block::current().shared().fence(Block::current().thread()); }
 inline void named_barrier_sync(int id, int threads) { Block::current().named_barrier(id, threads); }
+inline void cluster_sync() { Block::current().sync_cluster(); }
 template <int kRegisters>
 void setmaxnreg_inc() {}
 template <int kRegisters>

@@ -8,7 +8,7 @@
 namespace mxfp4 {
 
 // The kernels' dynamic_shared lies 16 bytes into this (meson.build has the linker say so): they align it by hand. There is one
-// such window, so that one thread block runs at a time.
+// such window, with the bytes of one block at a time.
 alignas(1024) u8 shared_window[256 << 10];
 
 }  // namespace mxfp4
@@ -19,13 +19,27 @@ namespace {
 constexpr u32 kFirstAddress = 1024;  // the hardware's own, of each block; also, no address is zero
 constexpr u32 kOffset = 16, kGuardBytes = 4096;
 
+const SharedMemory* in_window = nullptr;  // whose bytes are
+
 }  // namespace
 
-SharedMemory::SharedMemory(i64 bytes) : bytes_(bytes), unfenced_(std::size_t(bytes / 2)), unfenced_of_(1024) {
-    if (kOffset + bytes + kGuardBytes > i64(sizeof(shared_window)))
-        throw Error(fmt::format("{} bytes of shared memory", bytes));
-    std::memset(shared_window, 0xFF, std::size_t(kOffset + bytes + kGuardBytes));
+SharedMemory::SharedMemory(i64 bytes)
+    : bytes_(bytes), kept_bytes_(std::size_t(kOffset + bytes + kGuardBytes)), elsewhere_(new u8[kept_bytes_]),
+      unfenced_(std::size_t(bytes / 2)), unfenced_of_(1024) {
+    if (kept_bytes_ > sizeof(shared_window)) throw Error(fmt::format("{} bytes of shared memory", bytes));
+    std::memset(elsewhere_.get(), 0xFF, kept_bytes_);
 }
+SharedMemory::~SharedMemory() {
+    if (in_window == this) in_window = nullptr;
+}
+
+void SharedMemory::enter_window() {
+    if (in_window == this) return;
+    if (in_window) std::memcpy(in_window->elsewhere_.get(), shared_window, in_window->kept_bytes_);
+    std::memcpy(shared_window, elsewhere_.get(), kept_bytes_);
+    in_window = this;
+}
+u8* SharedMemory::memory() const { return in_window == this ? shared_window : elsewhere_.get(); }
 
 u32 SharedMemory::address(const void* pointer) const {
     return kFirstAddress + u32(static_cast<const u8*>(pointer) - shared_window);
@@ -36,11 +50,11 @@ u8* SharedMemory::at(u32 address, u32 bytes, u32 alignment) const {
         throw Error(fmt::format("{} bytes at {} of shared memory are outside the block's {}", bytes,
                                 i64(address) - kFirstAddress - kOffset, bytes_));
     if (address % alignment != 0) throw Error(fmt::format("shared address {} is not a multiple of {}", address, alignment));
-    return shared_window + (address - kFirstAddress);
+    return memory() + (address - kFirstAddress);
 }
 
 bool SharedMemory::overrun() const {
-    const u8* const end = shared_window + kOffset + bytes_;
+    const u8* const end = memory() + kOffset + bytes_;
     return std::any_of(end, end + kGuardBytes, [](u8 byte) { return byte != 0xFF; });
 }
 

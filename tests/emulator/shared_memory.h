@@ -1,6 +1,7 @@
 // The shared memory of a thread block: 18-bit addresses, bounds, and which of its bytes the copy engine and WGMMA may see.
 #pragma once
 
+#include <memory>
 #include <stdexcept>
 #include <vector>
 
@@ -19,6 +20,12 @@ constexpr u32 swizzled(u32 address) { return address ^ (address >> 3 & 0x70); }
 class SharedMemory {
   public:
     explicit SharedMemory(i64 bytes);  // all NaN
+    ~SharedMemory();
+    SharedMemory(const SharedMemory&) = delete;
+    SharedMemory& operator=(const SharedMemory&) = delete;
+
+    // Before threads of its block run: their plain pointers lead into the window. All else finds the bytes wherever they are.
+    void enter_window();
 
     u32 address(const void* pointer) const;
     // Throws where [address, address + bytes) is not all inside, or is not aligned.
@@ -33,7 +40,11 @@ class SharedMemory {
     u8* at_async(u32 address, u32 bytes, u32 alignment) const;
 
   private:
+    u8* memory() const;
+
     i64 bytes_;
+    std::size_t kept_bytes_;           // with what lies before and behind them
+    std::unique_ptr<u8[]> elsewhere_;  // while another's bytes are in the window
     std::vector<u16> unfenced_;                  // of each 2 bytes: 1 + the thread that wrote them, 0: fenced
     std::vector<std::vector<u32>> unfenced_of_;  // of each thread: indices into unfenced_
 };

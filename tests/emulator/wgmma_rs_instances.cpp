@@ -20,6 +20,10 @@ constexpr KernelConfig kThreeParts = config(Variant::wgmma_rs, 8, 64, 192, 16, 6
 constexpr KernelConfig kTwoParts = config(Variant::wgmma_rs, 32, 128, 256, 20, 3, 0);
 constexpr KernelConfig kPartsOfTwo = config(Variant::wgmma_rs, 16, 64, 128, 12, 4, 2, 2);
 
+constexpr KernelConfig kPairs = in_pairs(config(Variant::wgmma_rs, 32, 128, 128, 12, 4, 1));
+constexpr KernelConfig kNarrowPairs = in_pairs(config(Variant::wgmma_rs, 64, 64, 64, 8, 5, 1));
+constexpr KernelConfig kDeepPairs = in_pairs(config(Variant::wgmma_rs, 48, 128, 192, 12, 3, 1));
+
 }  // namespace
 
 std::vector<Instance> wgmma_rs_instances() {
@@ -35,7 +39,10 @@ std::vector<Instance> wgmma_rs_instances() {
             rs<kTall, kNative>(),
             rs<kThreeParts, kNative>(),
             rs<kTwoParts, with(kHopper, ScaleClass::rebased)>(),
-            rs<kPartsOfTwo, with(kNative, ScaleClass::plain)>()};
+            rs<kPartsOfTwo, with(kNative, ScaleClass::plain)>(),
+            rs<kPairs, kNative>(),
+            rs<kNarrowPairs, with(kNative, ScaleClass::rebased)>(),
+            rs<kDeepPairs, kHopper>()};
 }
 
 }  // namespace mxfp4::emulator

@@ -35,6 +35,8 @@ constexpr const char* kTails[] = {
     "wgmma_rs bm96 bn256 bk192 w12 s3 k1",
     "wgmma_rs bm192 bn192 bk64 w16 s5 k1",
     "wgmma_rs bm256 bn128 bk64 w12 s4 k1",
+    "wgmma_rs bm32 bn128 bk128 w12 s5 k1 cl2",
+    "wgmma_rs bm192 bn192 bk128 w16 s3 k1 cl2",
 };
 constexpr Layout kLayouts[] = {Layout::blocks, Layout::hopper, Layout::native};
 constexpr ScaleClass kClasses[] = {ScaleClass::folded, ScaleClass::rebased, ScaleClass::plain};

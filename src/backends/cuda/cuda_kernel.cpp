@@ -48,7 +48,7 @@ CudaKernel::CudaKernel(std::shared_ptr<const PrimaryContext> context, const Kern
         throw Error(
             ErrorCode::compile, "the kernel does not fit the device: " + to_text(config),
             {fmt::format("{} blocks an SM", resident), fmt::format("at least {}", wanted), "take a smaller config"});
-    blocks_ = unsigned(sm_count * (is_wgmma(config.variant) ? wanted : resident));
+    blocks_ = unsigned(sm_count * (is_wgmma(config.variant) ? wanted : resident) / config.cluster * config.cluster);
 }
 
 CudaKernel::~CudaKernel() {
@@ -89,17 +89,19 @@ void CudaKernel::launch(const MatmulArguments& arguments, Stream stream) const {
     void* parameters[] = {&a};
     // The kernel may come onto the SMs while the one before it in the stream still leaves them; it waits for its end itself
     // (ptx::wait_for_grids_before) before it touches memory.
-    CUlaunchAttribute early = {};
-    early.id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
-    early.value.programmaticStreamSerializationAllowed = 1;
+    CUlaunchAttribute attributes[2] = {};
+    attributes[0].id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
+    attributes[0].value.programmaticStreamSerializationAllowed = 1;
+    attributes[1].id = CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION;
+    attributes[1].value.clusterDim = {unsigned(config_.cluster), 1, 1};
     CUlaunchConfig launch = {};
     launch.gridDimX = blocks_;
     launch.blockDimX = threads_;
     launch.gridDimY = launch.gridDimZ = launch.blockDimY = launch.blockDimZ = 1;
     launch.sharedMemBytes = shared_bytes_;
     launch.hStream = stream;
-    launch.attrs = &early;
-    launch.numAttrs = 1;
+    launch.attrs = attributes;
+    launch.numAttrs = config_.cluster > 1 ? 2 : 1;
     check(driver().launch_kernel_ex(&launch, function_, parameters, nullptr), "launch a kernel");
 }
 

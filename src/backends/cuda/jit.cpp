@@ -25,14 +25,14 @@ std::string kernel_source(const KernelConfig& c, const WeightsFormat& f) {
         "#include \"{}\"\n"
         "constexpr mxfp4::KernelConfig kConfig{{.variant = mxfp4::Variant::{}, .layout = mxfp4::Layout::{}, "
         ".block_m = {}, .block_n = {}, .block_k = {}, .num_warps = {}, .stages = {}, .split_k = {}, "
-        ".ctas_per_sm = {}, .simd = {}}};\n"
+        ".ctas_per_sm = {}, .simd = {}, .cluster = {}}};\n"
         "constexpr mxfp4::WeightsFormat kFormat{{.layout = mxfp4::Layout::{}, .scale_warps = {}, "
         ".scale_class = mxfp4::ScaleClass::{}}};\n"
         "extern \"C\" __global__ void __launch_bounds__({}, {})\n"
         "{}(const __grid_constant__ mxfp4::MatmulArguments arguments)\n"
         "{{ mxfp4::run_{}<kConfig, kFormat>(arguments); }}\n",
         file_of(c.variant), variant, to_string(c.layout), c.block_m, c.block_n, c.block_k, c.num_warps, c.stages,
-        c.split_k, c.ctas_per_sm, c.simd, to_string(f.layout), f.scale_warps, to_string(f.scale_class),
+        c.split_k, c.ctas_per_sm, c.simd, c.cluster, to_string(f.layout), f.scale_warps, to_string(f.scale_class),
         c.num_warps * 32, c.ctas_per_sm, kKernelName, variant);
 }
 
