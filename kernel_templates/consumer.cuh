@@ -19,11 +19,11 @@ __device__ inline void keep_item(u32 from, u32 to) {
 
 // multiply.template operator()<kN>(work, position, d) adds W · Xᵀ over the work's chunks to d, accumulators of [slabs] m64nNk16 of
 // which the first kN / 2 each are the tile's, and frees the item's stages.
-template <KernelConfig kConfig, class Multiply>
+template <KernelConfig kConfig, WeightsFormat kFormat, class Multiply>
 __device__ inline void consume(const MatmulArguments& arguments, const Ring<kConfig>& ring, int warpgroup, Multiply&& multiply) {
     constexpr int kSlabs = slabs_per_warpgroup(kConfig);
     typename Ring<kConfig>::Position position;
-    const Epilogue<kConfig> epilogue{arguments, ring.shared, slab_group_of(kConfig, warpgroup), k_part_of(kConfig, warpgroup)};
+    const Epilogue<kConfig, kFormat> epilogue{arguments, ring.shared, slab_group_of(kConfig, warpgroup), k_part_of(kConfig, warpgroup)};
     const u32 item = ring.item(ptx::warp_id() - kProducerWarps);
     for (;;) {
         ptx::mbarrier_wait(ring.full(position.stage), position.parity);
@@ -34,7 +34,7 @@ __device__ inline void consume(const MatmulArguments& arguments, const Ring<kCon
             ring.release(position);
             continue;
         }
-        typename Epilogue<kConfig>::Accumulators d[kSlabs];
+        typename Epilogue<kConfig, kFormat>::Accumulators d[kSlabs];
         epilogue.clear(d);
         if (work.chunk_begin < work.chunk_end)
             with_tile_rows<kConfig.block_m>(work.tile_m, [&]<int kN>() { multiply.template operator()<kN>(work, position, d); });

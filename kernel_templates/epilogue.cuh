@@ -24,7 +24,7 @@ __device__ inline void store_row_piece(const MatmulArguments& a, i64 row, int fi
 
 // One slab group's view of the epilogue: slabs of 64 outputs, up to block_m rows. One for all n that the main loop is
 // instantiated for: work.rows says where the tile ends.
-template <KernelConfig kConfig>
+template <KernelConfig kConfig, WeightsFormat kFormat>
 struct Epilogue {
     static constexpr int kSlabs = slabs_per_warpgroup(kConfig);
     using Accumulators = float[kConfig.block_m / 2];  // of a slab, a lane's part of m64nNk16
@@ -168,6 +168,7 @@ struct Epilogue {
 
     // Outputs 8*half .. +7 of this warp's 16, rows 8j .. 8j+7: a lane's two rows of y as a pair.
     __device__ static u32 packed(const Accumulators& d, int j, int half, float scale) {
+        if constexpr (kFormat.scale_class != ScaleClass::rebased) return ptx::pack_bf16x2(d[j * 4 + half * 2], d[j * 4 + half * 2 + 1]);
         return ptx::pack_bf16x2(d[j * 4 + half * 2] * scale, d[j * 4 + half * 2 + 1] * scale);
     }
     // A thread's own registers, 16 bytes at a time, next to its neighbours': nobody else reads them but the same thread of

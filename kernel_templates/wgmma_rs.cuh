@@ -103,7 +103,7 @@ struct WgmmaRs {
     __device__ void produce() const { Producer<kConfig, Weights>(arguments, ring, {{arguments, ring}}).run(); }
 
     __device__ void consume(int warpgroup) const {
-        mxfp4::consume<kConfig>(arguments, ring, warpgroup, [&]<int kN>(const Work& work, auto& position, auto& d) {
+        mxfp4::consume<kConfig, kFormat>(arguments, ring, warpgroup, [&]<int kN>(const Work& work, auto& position, auto& d) {
             // This part's chunks of a stage: part, part + kParts, ...
             const int part = k_part_of(kConfig, warpgroup);
             int chunk = work.chunk_begin + part;

@@ -92,7 +92,7 @@ struct WgmmaSs {
     __device__ void produce() const { Producer<kConfig, Weights>(arguments, ring, {arguments, ring}).run(); }
 
     __device__ void consume(int warpgroup) const {
-        mxfp4::consume<kConfig>(arguments, ring, warpgroup, [&]<int kN>(const Work& work, auto& position, auto& d) {
+        mxfp4::consume<kConfig, kFormat>(arguments, ring, warpgroup, [&]<int kN>(const Work& work, auto& position, auto& d) {
             multiply<kN>(work, warpgroup, position, d);
         });
     }
