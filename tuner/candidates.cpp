@@ -39,13 +39,14 @@ class Enumerator {
         : format_(format), shape_(shape), limits_(limits) {}
 
     void wgmma(Variant variant, std::span<const BlockShape> blocks) {
+        const bool few_rows = rows_per_group(shape_) < kFewestRowsOfClusters / 2;
         for (const BlockShape& block : blocks)
             for (int block_m : kWgmmaRows)
                 for (int block_k : kWgmmaDepths)
                     for (int ctas : kBlocksPerSm)
                         for (int split : kSplits)
                             for (int cluster : kClusters) {
-                                if (cluster > 1 && (block_m < kFewestRowsOfClusters || split != 1 || ctas != 1)) continue;
+                                if (cluster > 1 && (block_m < kFewestRowsOfClusters || split != 1 || ctas != 1 || few_rows)) continue;
                                 KernelConfig c{.variant = variant,
                                                .layout = format_.layout,
                                                .block_m = block_m,

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstdlib>
 #include <memory>
 
 #include "core/config_text.h"
@@ -19,6 +20,8 @@ constexpr TimingOptions kFinal = {.repeats = 9, .replay_us = 3000};
 constexpr double kWarmRounds = 3;              // that a timing launches before it counts
 constexpr std::size_t kFinalists = 5;          // and the default
 constexpr double kFinalistSlack = 1.15;        // slower than this times the best in the quick round: no finalist
+constexpr std::size_t kMostNeighbours = 8;     // candidates from requests before this one
+constexpr double kNeighbourRows = 4;           // that have so many times its rows, or so many times fewer, at most
 constexpr double kFirstGuessSeconds = 0.3;     // for measuring one request
 constexpr double kLeastSecondsARequest = 0.05;
 constexpr int kMostCopies = 8;
@@ -28,6 +31,12 @@ struct Plan {
     KernelConfig fallback;
     CandidateList candidates;  // without the fallback
     std::vector<std::int64_t> rows_of_expert;
+};
+
+// A config of a request's final round.
+struct Finalist {
+    std::size_t request;
+    KernelConfig config;
 };
 
 class Tuning {
@@ -65,10 +74,12 @@ class Tuning {
             result.measurements.push_back(bench.measure(to_text(config), kQuick));
             progress(i, result.measurements.size(), configs.size());
         }
-        result.shed = std::int64_t(plan.candidates.configs.size() + 1 - result.measurements.size());
+        result.shed = std::int64_t(std::max(plan.candidates.configs.size() + 1, configs.size()) - result.measurements.size());
         pool_->retire(i);
         run_final(bench, result.measurements, left() / double(plans_.size() - i));
         result.winner = choose(bench, result.measurements);
+        for (const Measurement& m : result.measurements)
+            if (m.ranked && m.usable()) finalists_.push_back({i, m.config});
         for (const Measurement& m : result.measurements)
             if (!m.rejected.empty()) ++result.rejected[m.rejected];
         measured_seconds_ += seconds_since(begin);
@@ -127,8 +138,31 @@ class Tuning {
             pool_->wait_a_little();
         }
         std::vector<KernelConfig> configs = {plans_[i].fallback};
-        for (const KernelConfig& config : all)
-            if (pool_->ready(config, format(i))) configs.push_back(config);
+        const auto add = [&](const KernelConfig& config) {
+            if (pool_->ready(config, format(i)) && std::find(configs.begin(), configs.end(), config) == configs.end())
+                configs.push_back(config);
+        };
+        for (const KernelConfig& config : neighbours(i)) add(config);
+        for (const KernelConfig& config : all) add(config);
+        return configs;
+    }
+
+    // What came into the final round of requests with about as many rows, the nearest first: measured well there, and compiled. It makes
+    // up for what the cost model thinks too little of.
+    std::vector<KernelConfig> neighbours(std::size_t i) const {
+        const auto distance = [&](const Finalist& f) {
+            return std::abs(std::log(double(plans_[f.request].shape.rows) / double(plans_[i].shape.rows)));
+        };
+        std::vector<Finalist> near;
+        for (const Finalist& f : finalists_)
+            if (format(f.request) == format(i) && distance(f) <= std::log(kNeighbourRows) &&
+                check(f.config, format(i), plans_[i].shape, backend_.limits()) == Reject::none)
+                near.push_back(f);
+        std::stable_sort(near.begin(), near.end(), [&](const Finalist& a, const Finalist& b) { return distance(a) < distance(b); });
+        std::vector<KernelConfig> configs;
+        for (const Finalist& f : near)
+            if (configs.size() < kMostNeighbours && std::find(configs.begin(), configs.end(), f.config) == configs.end())
+                configs.push_back(f.config);
         return configs;
     }
 
@@ -191,6 +225,7 @@ class Tuning {
     std::unique_ptr<DeviceSample> weights_;
     std::vector<Plan> plans_;
     std::unique_ptr<CompilePool> pool_;
+    std::vector<Finalist> finalists_;
     double measured_seconds_ = 0;
 };
 

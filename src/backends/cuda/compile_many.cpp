@@ -23,7 +23,7 @@ constexpr const char* kSample[] = {
     "mma/native bm64 bn128 bk64 w8 s3 k1",          "wgmma_ss/hopper bm128 bn128 bk64 w12 s3 k1",
     "wgmma_ss/native bm64 bn128 bk64 w12 s4 k1",    "wgmma_rs/hopper bm64 bn128 bk64 w8 s4 k1",
     "wgmma_rs/native bm8 bn128 bk128 w12 s4 k0 c2", "wgmma_rs/native bm16 bn128 bk128 w12 s6 k2",
-    "wgmma_rs/native bm128 bn256 bk64 w12 s4 k1",    "wgmma_rs/native bm80 bn384 bk128 w16 s4 k1 cl2",
+    "wgmma_rs/native bm128 bn256 bk64 w12 s4 k1",   "wgmma_rs/native bm80 bn384 bk128 w16 s4 k1 cl2",
 };
 // Scale classes differ in a few instructions: one small config of each kernel that decodes shows them all.
 constexpr const char* kScaleClassSample[] = {
