@@ -71,6 +71,11 @@ TEST_CASE("routings share out all rows") {
     // Sixteen tokens leave 25 of 32 experts with a row; 3 cannot be.
     CHECK(active_experts(route_to_active(16, 32, 4, 25)) == 25);
     CHECK(route_to_active(16, 32, 4, 3) == route(Routing::uniform, 16, 32, 4));
+    // E (1 - (1 - top_k / E)^tokens): 13.2, 28.2 and 50.7
+    CHECK(active_experts(typical_route(Routing::uniform, 4, 32, 4)) == 13);
+    CHECK(active_experts(typical_route(Routing::uniform, 16, 32, 4)) == 28);
+    CHECK(active_experts(typical_route(Routing::uniform, 16, 128, 4)) == 51);
+    CHECK(typical_route(Routing::sparse, 100, 40, 4) == route(Routing::sparse, 100, 40, 4));
     CHECK_THROWS_AS(route(Routing::uniform, 5, 3, 4), Error);
     CHECK_THROWS_AS(parse_routing("random"), Error);
 }

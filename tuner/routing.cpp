@@ -1,6 +1,7 @@
 #include "tuner/routing.h"
 
 #include <algorithm>
+#include <cmath>
 #include <iterator>
 #include <numeric>
 
@@ -80,6 +81,12 @@ std::vector<std::int64_t> route_to_active(std::int64_t tokens, std::int64_t expe
         if (auto rows = route(Routing::uniform, tokens, experts, top_k, seed); active_experts(rows) == active)
             return rows;
     return route(Routing::uniform, tokens, experts, top_k);
+}
+
+std::vector<std::int64_t> typical_route(Routing routing, std::int64_t tokens, std::int64_t experts, int top_k) {
+    if (routing != Routing::uniform || experts < 1) return route(routing, tokens, experts, top_k);
+    const double idle = std::pow(1 - double(top_k) / double(experts), double(tokens));  // the chance of an expert
+    return route_to_active(tokens, experts, top_k, std::lround(double(experts) * (1 - idle)));
 }
 
 std::int64_t active_experts(const std::vector<std::int64_t>& rows_of_expert) {

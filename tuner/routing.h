@@ -26,6 +26,9 @@ std::vector<std::int64_t> route(Routing routing, std::int64_t tokens, std::int64
 // Uniform routing in which so many experts get a row: what it takes to compare with figures of another generator, whose
 // bytes were those of its own active experts. Where no seed of a few thousand gives that number, the first seed's rows.
 std::vector<std::int64_t> route_to_active(std::int64_t tokens, std::int64_t experts, int top_k, std::int64_t active);
+// The routing that stands for all of its kind: a uniform one in which as many experts get a row as do on average. What is fastest
+// hangs on that number where it decides how many waves of tiles there are; one draw may be far off.
+std::vector<std::int64_t> typical_route(Routing routing, std::int64_t tokens, std::int64_t experts, int top_k);
 std::int64_t active_experts(const std::vector<std::int64_t>& rows_of_expert);
 
 // The same rows on other experts, and possibly on another copy of all weights.

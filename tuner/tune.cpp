@@ -100,7 +100,7 @@ class Tuning {
     Plan plan(const TuneRequest& request) const {
         const WeightsInfo& info = request.weights->info;
         Plan plan;
-        plan.rows_of_expert = route(options_.routing, request.tokens, info.experts, request.top_k);
+        plan.rows_of_expert = typical_route(options_.routing, request.tokens, info.experts, request.top_k);
         plan.shape = {.experts = info.experts, .n = info.n, .k = info.k,
                       .rows = std::max(request.bucket_rows, request.tokens * request.top_k),
                       .x_aligned = info.k % 8 == 0, .y_aligned = info.n % 8 == 0};

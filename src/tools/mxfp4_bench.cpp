@@ -213,7 +213,7 @@ class BenchTool {
         const int top_k = options_.selection.top_k_of(target);
         const Peer* peer = options_.routing == Routing::uniform ? find_peer(peers_, row) : nullptr;
         if (peer) return route_to_active(row.tokens, target.info.experts, top_k, peer->active);
-        return route(options_.routing, row.tokens, target.info.experts, top_k);
+        return typical_route(options_.routing, row.tokens, target.info.experts, top_k);
     }
 
     void check(TargetBench& bench, const BenchProblem& problem, BenchRow& row) {

@@ -96,7 +96,7 @@ class TuneTool {
 
     void reuse(const Wanted& wanted, const Winner& winner) {
         const auto rows =
-            route(Routing::uniform, wanted.tokens, wanted.target->info.experts, selection_.top_k_of(*wanted.target));
+            typical_route(Routing::uniform, wanted.tokens, wanted.target->info.experts, selection_.top_k_of(*wanted.target));
         BenchRow row = row_of(wanted, active_experts(rows));
         row.us = winner.us;
         row.us_p10 = winner.us_p10;
