@@ -111,6 +111,14 @@ TEST_CASE("random ragged problems agree with the reference", "[random]") {
     }
 }
 
+TEST_CASE("a hundred runs give the same bits", "[hundred]") {
+    Random random(6);
+    for (const Layout layout : kLayouts) {
+        const WeightsFormat format = format_of(layout, ScaleClass::folded);
+        check_random_problem(gpu(), RandomProblem(random, format, 12, 448, 1056, 400, 12), kernels_of(format), 100);
+    }
+}
+
 TEST_CASE("integer-valued inputs give exact results over many k steps", "[integer]") {
     Random random(4);
     for (const Layout layout : kLayouts)
