@@ -12,15 +12,15 @@ constexpr i64 kAnyRows = 9223372036854775807ll;
 constexpr Variant kRs = Variant::wgmma_rs;
 constexpr Layout kNative = Layout::native, kBlocks = Layout::blocks;
 
-// Best of sweeps on an H100 at gpt-oss-20b's two matmuls (docs/performance.md): few outputs and long stages while memory is the
-// limit, more of both rows and outputs to a tile as products take over. hopper takes native's.
+// What wins most often, or comes close, at gpt-oss's matmuls on an H100 and an H200 (bench/results): few outputs and long stages at few
+// rows, more of both rows and outputs to a tile as products take over. hopper takes native's.
 // variant, layout, block_m, block_n, block_k, num_warps, stages, split_k, ctas_per_sm, simd, cluster.
 constexpr Choice kChoices[] = {
     {1, {kRs, kNative, 8, 192, 320, 16, 4, 1, 1}},
-    {12, {kRs, kNative, 16, 64, 320, 8, 4, 1, 2}},
+    {12, {kRs, kNative, 16, 384, 192, 16, 4, 1, 1}},
     {24, {kRs, kNative, 32, 128, 320, 12, 5, 1, 1}},
-    {40, {kRs, kNative, 48, 256, 192, 20, 4, 1, 1}},
-    {80, {kRs, kNative, 96, 256, 128, 20, 4, 1, 1}},
+    {40, {kRs, kNative, 48, 384, 192, 16, 3, 1, 1}},
+    {80, {kRs, kNative, 80, 384, 128, 16, 4, 1, 1}},
     {kAnyRows, {kRs, kNative, 192, 192, 128, 16, 3, 1, 1, 0, 2}},
 };
 constexpr KernelConfig kBlocksChoice{Variant::wgmma_ss, kBlocks, 128, 128, 64, 12, 3, 1};
