@@ -50,9 +50,9 @@ struct Shared {
 };
 
 // Barriers of the ring. Full: the first producer thread has written the work item and announced what the copy engine brings,
-// and, where the threads themselves copy or store something, each of them has. Empty: each consumer warp is done, of all blocks of the
-// cluster, because each of these copies x to all. Grids ended: those
-// before this one have; for a producer that has something to do until then.
+// and, where the threads themselves copy or store something, each of them has. Empty: each consumer warp is done, of all blocks of
+// the cluster, because each of these copies x to all. Grids ended: those before this one have; for a producer that has something to
+// do until then.
 template <KernelConfig kConfig>
 struct Ring {
     using Position = RingPosition<kConfig.stages>;

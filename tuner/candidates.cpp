@@ -46,7 +46,7 @@ class Enumerator {
                     for (int ctas : kBlocksPerSm)
                         for (int split : kSplits)
                             for (int cluster : kClusters) {
-                                if (cluster > 1 && (block_m < kFewestRowsOfClusters || split != 1 || ctas != 1 || few_rows)) continue;
+                                if (cluster > 1 && (few_rows || block_m < kFewestRowsOfClusters)) continue;
                                 KernelConfig c{.variant = variant,
                                                .layout = format_.layout,
                                                .block_m = block_m,

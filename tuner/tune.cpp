@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <cstdlib>
 #include <memory>
 
 #include "core/config_text.h"
@@ -74,7 +73,9 @@ class Tuning {
             result.measurements.push_back(bench.measure(to_text(config), kQuick));
             progress(i, result.measurements.size(), configs.size());
         }
-        result.shed = std::int64_t(std::max(plan.candidates.configs.size() + 1, configs.size()) - result.measurements.size());
+        result.shed = std::ranges::count_if(plan.candidates.configs, [&](const KernelConfig& config) {
+            return std::ranges::find(result.measurements, config, &Measurement::config) == result.measurements.end();
+        });
         pool_->retire(i);
         run_final(bench, result.measurements, left() / double(plans_.size() - i));
         result.winner = choose(bench, result.measurements);
