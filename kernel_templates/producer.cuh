@@ -76,6 +76,7 @@ class Producer {
         work.row = ptx::uniform(work.row);
         work.rows = ptx::uniform(work.rows);
         work.n = ptx::uniform(work.n);
+        work.tile_m = ptx::uniform(work.tile_m);
         work.chunk_begin = ptx::uniform(work.chunk_begin);
         work.chunk_end = ptx::uniform(work.chunk_end);
         if constexpr (kConfig.cluster > 1) work.shares_x = ptx::uniform(int(work.shares_x)) != 0;
@@ -186,11 +187,11 @@ class Producer {
     // One thread: announces what copies will bring of a stage, and asks for them; of weights only if they are not on their way.
     template <X kX>
     __device__ void issue_copies(const Work& work, int chunk, int stage, bool weights_too) const {
-        const u32 full = ring_.full(stage), x_chunk_bytes = x_rows_of_stage(kConfig, work.rows) * 128;
+        const u32 full = ring_.full(stage), x_chunk_bytes = x_rows_of_stage(kConfig, work.tile_m) * 128;
         const int left = work.chunk_end - chunk, chunks = kX == X::chunks && left < kChunks ? left : kChunks;
         ptx::mbarrier_arrive_expect_tx(full, weights_.bytes(work) + (kX == X::stored ? 0 : chunks * x_chunk_bytes));
         if (weights_too) weights_.issue(work, chunk, stage);
-        const TensorMap& x_map = arguments_.x_maps[half_of_x(kConfig, work.rows)];
+        const TensorMap& x_map = arguments_.x_maps[half_of_x(kConfig, work.tile_m)];
         constexpr int kStep = kX == X::whole ? x_chunks_of_copy(kConfig) : 1;
         if constexpr (kX != X::stored)
 #pragma unroll 1
@@ -209,7 +210,7 @@ class Producer {
     __device__ void store_x(const Work& work, int chunk, int chunks, int stage) const {
         const XTile x = x_tile(arguments_, work.row, work.rows);
         for (int c = 0; c < chunks; ++c)
-            x.store_chunk(ring_.x(stage) + c * x_rows_of_stage(kConfig, work.rows) * 128, chunk + c, int(threadIdx.x));
+            x.store_chunk(ring_.x(stage) + c * x_rows_of_stage(kConfig, work.tile_m) * 128, chunk + c, int(threadIdx.x));
     }
 
     const MatmulArguments& arguments_;

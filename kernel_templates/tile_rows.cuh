@@ -1,18 +1,9 @@
-// One kernel, several instantiated n: a tile of 130 rows pays for 144 of them, not 256.
+// One kernel, several instantiated n (contract/config.h).
 #pragma once
 
-namespace mxfp4 {
+#include "contract/config.h"
 
-// The instantiated n after n; the first after 0. Few: each costs the overlapping kernels registers (wgmma_rs.cuh) and all of them
-// compile time. Dense towards block_m: a group's rows are spread evenly over its tiles, and a tuned block_m fits the rows.
-constexpr int next_tile_rows(int n, int block_m) {
-    if (block_m <= 32) return n + 8;
-    if (block_m <= 64) return n < 32 ? n + 16 : n + 8;
-    if (n < 64) return n + 32;
-    if (block_m <= 96) return n + 8;
-    const int half = (block_m / 2 + 15) / 16 * 16;
-    return n < half ? half : n + 16;
-}
+namespace mxfp4 {
 
 // How many n are instantiated.
 constexpr int tile_rows_count(int block_m) {

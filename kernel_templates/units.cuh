@@ -30,8 +30,9 @@ struct Units {
         words = ring.w(stage, slab, part) + thread * 16;
         scales = ring.scales(stage, slab, part) + thread / 4 * 4;
     }
-    __device__ Unit load(int i) const {
-        const int tile = i % kSlabs * Shared<kConfig>::kChunks + i / kSlabs * kParts;
+    // The s'th slab of the c'th chunk.
+    __device__ Unit load(int s, int c) const {
+        const int tile = s * Shared<kConfig>::kChunks + c * kParts;
         return {ptx::load_shared16(words + tile * kNativeValueTileBytes), ptx::load_shared4(scales + tile * kNativeScaleTileBytes)};
     }
 };

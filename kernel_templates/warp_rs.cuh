@@ -57,12 +57,12 @@ struct WarpRs {
     template <class Position>
     __device__ int multiply(const Work& work, int chunk, int slab, int part, const ScaleRule<kFormat>& rule, Position& position,
                             float (&d)[kSlabs][4]) const {
-        const u32 x_chunk = x_rows_of_stage(kConfig, work.rows) * 128, x_offset = XFragments::lane_offset() + part * x_chunk;
+        const u32 x_chunk = x_rows_of_stage(kConfig, work.tile_m) * 128, x_offset = XFragments::lane_offset() + part * x_chunk;
         Unit next;
         XFragments next_x;
         const auto load_first = [&] {
             ptx::mbarrier_wait(ring.full(position.stage), position.parity);
-            next = StageUnits(ring, position.stage, slab, part).load(0);
+            next = StageUnits(ring, position.stage, slab, part).load(0, 0);
             next_x.load(ring.x(position.stage) + x_offset);
         };
         // One stage, of which this part has kCount chunks.
@@ -75,7 +75,7 @@ struct WarpRs {
                 const Unit unit = next;
                 const XFragments x = next_x;
                 if (i + 1 < kCount * kSlabs) {
-                    next = units.load(i + 1);
+                    next = units.load((i + 1) % kSlabs, (i + 1) / kSlabs);
                     if (s == kSlabs - 1) next_x.load(x_from + (c + 1) * kParts * x_chunk);
                 } else {
                     ring.release(position);  // all of it is in registers

@@ -89,6 +89,7 @@ struct WgmmaRs {
     static constexpr int kChunks = SharedMemory::kChunks;
     static constexpr int kSlabs = slabs_per_warpgroup(kConfig);
     static constexpr int kParts = k_parts(kConfig);
+    using StageUnits = Units<kConfig, kFormat>;
     // What accumulators leave of a consumer's registers.
     static constexpr int kSpareRegisters = consumer_registers(kConfig) - kSlabs * kConfig.block_m / 2;
     // Whether the next words are loaded while these are decoded.
@@ -128,40 +129,36 @@ struct WgmmaRs {
     __device__ int multiply(const Work& work, int chunk, int slab, int part, const ScaleRule<kFormat>& rule, Position& position,
                             float (&d)[kSlabs][kConfig.block_m / 2]) const {
         const int first = chunk;
-        const u32 x_chunk = ptx::uniform(x_rows_of_stage(kConfig, work.rows) * 128 >> 4);
-        do {
-            ptx::mbarrier_wait(ring.full(position.stage), position.parity);
-            multiply_stage<kN>(work.chunk_end, chunk, chunk > first, slab, part, x_chunk, rule, position, d);
-            chunk += kChunks;
-        } while (chunk < work.chunk_end);
+        for (; chunk + kChunks - kParts < work.chunk_end; chunk += kChunks)
+            multiply_stage<kN>(chunk, chunk > first, slab, part, rule, position, d);
         if constexpr (kOverlapStages) {
             ptx::wgmma_wait_for(d);
-            ring.release_before(position, true);
+            ring.release_before(position, chunk > first);
+        }
+        if (chunk < work.chunk_end) {
+            multiply_end<kN>(work.chunk_end, chunk, slab, part, rule, position, d);
+            chunk += kChunks;
         }
         return chunk;
     }
 
+    // A stage of which this part has all chunks. Nothing in it branches, so that the compiler knows the descriptors of x to be uniform.
     template <int kN, class Position>
-    __device__ void multiply_stage(int chunk_end, int chunk, bool stage_before, int slab, int part, u32 x_chunk,
-                                   const ScaleRule<kFormat>& rule, Position& position, float (&d)[kSlabs][kConfig.block_m / 2]) const {
-        const u32 x = ptx::uniform(ptx::descriptor_address(ring.x(position.stage)) + part * x_chunk);
-        const Units<kConfig, kFormat> units(ring, position.stage, slab, part);
-        Unit next = units.load(0);
+    __device__ void multiply_stage(int chunk, bool stage_before, int slab, int part, const ScaleRule<kFormat>& rule, Position& position,
+                                   float (&d)[kSlabs][kConfig.block_m / 2]) const {
+        ptx::mbarrier_wait(ring.full(position.stage), position.parity);
+        const u64 x = x_descriptor<kN>(position.stage, part);
+        const StageUnits units(ring, position.stage, slab, part);
+        Unit next = units.load(0, 0);
 #pragma unroll
-        for (int c = 0; c < kChunks / kParts; ++c) {
-            if (c > 0 && chunk + c * kParts >= chunk_end) break;
-            const u32 b = x + c * kParts * x_chunk;
-#pragma unroll
-            for (int s = 0; s < kSlabs; ++s) {
-                const int i = c * kSlabs + s;
-                if (!kLoadAhead && i > 0) next = units.load(i);
-                const Unit unit = next;
-                if (kLoadAhead && i + 1 < units.kCount) next = units.load(i + 1);
-                const u32 scale_word = scales_of_chunk<kFormat>(unit.scale_word, chunk + c * kParts, arguments);
-                multiply_half<kN>(unit.words.x, unit.words.y, rule.multipliers(even_scales(scale_word)), b, d[s]);
-                if (kOverlapStages && c == 0 && s == 0) ring.release_before(position, stage_before);  // its products are complete
-                multiply_half<kN>(unit.words.z, unit.words.w, rule.multipliers(odd_scales(scale_word)), b + 4, d[s]);
-            }
+        for (int i = 0; i < StageUnits::kCount; ++i) {
+            const int c = i / kSlabs, s = i % kSlabs;
+            if (!kLoadAhead && i > 0) next = units.load(s, c);
+            const Unit unit = next;
+            if (kLoadAhead && i + 1 < StageUnits::kCount) next = units.load((i + 1) % kSlabs, (i + 1) / kSlabs);
+            multiply_unit<kN>(unit, chunk + c * kParts, rule, x + c * kXStep<kN>, d[s], [&] {
+                if (kOverlapStages && i == 0) ring.release_before(position, stage_before);  // its products are complete
+            });
         }
         if constexpr (kOverlapStages) {
             position.advance();
@@ -170,17 +167,52 @@ struct WgmmaRs {
             ring.release(position);
         }
     }
+    // The last stage, if this part has fewer chunks of it.
+    template <int kN, class Position>
+    __device__ void multiply_end(int chunk_end, int chunk, int slab, int part, const ScaleRule<kFormat>& rule, Position& position,
+                                 float (&d)[kSlabs][kConfig.block_m / 2]) const {
+        ptx::mbarrier_wait(ring.full(position.stage), position.parity);
+        const u64 x = x_descriptor<kN>(position.stage, part);
+        const StageUnits units(ring, position.stage, slab, part);
+#pragma unroll 1
+        for (int c = 0; chunk + c * kParts < chunk_end; ++c) {
+#pragma unroll
+            for (int s = 0; s < kSlabs; ++s)
+                multiply_unit<kN>(units.load(s, c), chunk + c * kParts, rule, x + c * kXStep<kN>, d[s], [] {});
+            ptx::wgmma_wait_for(d);
+        }
+        ring.release(position);
+    }
 
+    // Of the part's first chunk of x in a stage, and how far on its next one is.
+    template <int kN>
+    static constexpr u32 kXChunk = x_rows_of_stage(kConfig, kN) * 128 >> 4;
+    template <int kN>
+    static constexpr u32 kXStep = kParts * kXChunk<kN>;
+    template <int kN>
+    __device__ u64 x_descriptor(int stage, int part) const {
+        return ptx::swizzled_descriptor(ptx::uniform(ptx::descriptor_address(ring.x(stage)) + part * kXChunk<kN>));
+    }
+
+    // between(): what is to be done when the group of WGMMAs before this unit's is complete.
+    template <int kN, class Between>
+    __device__ void multiply_unit(const Unit& unit, int chunk, const ScaleRule<kFormat>& rule, u64 x, float (&d)[kConfig.block_m / 2],
+                                  Between&& between) const {
+        const u32 scale_word = scales_of_chunk<kFormat>(unit.scale_word, chunk, arguments);
+        multiply_half<kN>(unit.words.x, unit.words.y, rule.multipliers(even_scales(scale_word)), x, d);
+        between();
+        multiply_half<kN>(unit.words.z, unit.words.w, rule.multipliers(odd_scales(scale_word)), x + 4, d);
+    }
     // Two k16 steps under one scale are one group. The tensor cores may still read the fragments of the group before, so at
     // most one group is in flight when new fragments are decoded.
     template <int kN>
-    __device__ static void multiply_half(u32 word0, u32 word1, u32 multipliers, u32 b, float (&d)[kConfig.block_m / 2]) {
+    __device__ static void multiply_half(u32 word0, u32 word1, u32 multipliers, u64 x, float (&d)[kConfig.block_m / 2]) {
         u32 a0[4], a1[4];
         decode_fragment<kFormat>(word0, multipliers, a0);
         decode_fragment<kFormat>(word1, multipliers, a1);
         ptx::wgmma_fence();
-        ptx::Wgmma<kN>::rs(first<kN / 2>(d), a0, ptx::swizzled_descriptor(b));
-        ptx::Wgmma<kN>::rs(first<kN / 2>(d), a1, ptx::swizzled_descriptor(b + 2));
+        ptx::Wgmma<kN>::rs(first<kN / 2>(d), a0, x);
+        ptx::Wgmma<kN>::rs(first<kN / 2>(d), a1, x + 2);
         ptx::wgmma_commit();
         ptx::wgmma_wait<1>();
     }

@@ -99,7 +99,7 @@ struct WgmmaSs {
 
     template <int kN, class Position>
     __device__ void multiply(const Work& work, int warpgroup, Position& position, float (&d)[kSlabs][kConfig.block_m / 2]) const {
-        const u32 x_chunk = ptx::uniform(x_rows_of_stage(kConfig, work.rows) * 128 >> 4);
+        const u32 x_chunk = ptx::uniform(x_rows_of_stage(kConfig, work.tile_m) * 128 >> 4);
         for (int chunk = work.chunk_begin; chunk < work.chunk_end; chunk += kChunks) {
             ptx::mbarrier_wait(ring.full(position.stage), position.parity);
             const u32 x = ptx::uniform(ptx::descriptor_address(ring.x(position.stage)));

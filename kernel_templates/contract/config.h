@@ -127,9 +127,27 @@ constexpr int consumer_registers(const KernelConfig& c) {
 // Whether the consumers of a wgmma_rs kernel multiply by mma.sync, a warp its 16 outputs of a slab: faster for up to 8 rows a tile.
 constexpr bool warps_multiply(const KernelConfig& c) { return c.variant == Variant::wgmma_rs && c.block_m == 8; }
 
+// The n that wgmma kernels are instantiated for: a tile of 130 rows pays for 144 of them, not 256. The next after n; the first after 0.
+// Few: each costs the overlapping kernels registers (wgmma_rs.cuh) and all of them compile time. Dense towards block_m: a group's rows are
+// spread evenly over its tiles, and a tuned block_m fits the rows.
+constexpr int next_tile_rows(int n, int block_m) {
+    if (block_m <= 32) return n + 8;
+    if (block_m <= 64) return n < 32 ? n + 16 : n + 8;
+    if (n < 64) return n + 32;
+    if (block_m <= 96) return n + 8;
+    const int half = (block_m / 2 + 15) / 16 * 16;
+    return n < half ? half : n + 16;
+}
+// The smallest of them that has room for so many rows; the largest is block_m.
+constexpr int tile_rows(int rows, int block_m) {
+    int n = next_tile_rows(0, block_m);
+    while (n < rows && n < block_m) n = next_tile_rows(n, block_m);
+    return n < block_m ? n : block_m;
+}
+
 // Rows of x that a stage holds, of a tile with so many: one copy brings them all, and there are two kinds of it. The one thread that
-// asks for copies is slow at it; rows too many cost traffic.
-constexpr int x_box_rows(const KernelConfig& c, bool half) { return half ? (c.block_m / 2 + 7) / 8 * 8 : c.block_m; }
+// asks for copies is slow at it; rows too many cost traffic. All tiles of one instantiated n have the same kind.
+constexpr int x_box_rows(const KernelConfig& c, bool half) { return half ? tile_rows((c.block_m + 1) / 2, c.block_m) : c.block_m; }
 constexpr bool half_of_x(const KernelConfig& c, int rows) { return rows <= x_box_rows(c, true); }
 constexpr int x_rows_of_stage(const KernelConfig& c, int rows) { return x_box_rows(c, half_of_x(c, rows)); }
 // Chunks of x that one copy brings: a stage's, or one where blocks of a cluster take turns.
