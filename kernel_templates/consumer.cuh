@@ -6,7 +6,6 @@
 #include "epilogue.cuh"
 #include "pipeline.cuh"
 #include "scheduler.cuh"
-#include "tile_rows.cuh"
 
 namespace mxfp4 {
 
@@ -17,8 +16,8 @@ __device__ inline void keep_item(u32 from, u32 to) {
     __syncwarp();
 }
 
-// multiply.template operator()<kN>(work, position, d) adds W · Xᵀ over the work's chunks to d, accumulators of [slabs] m64nNk16 of
-// which the first kN / 2 each are the tile's, and frees the item's stages.
+// multiply(work, position, d) adds W · Xᵀ over the work's chunks to d, accumulators of [slabs] m64nNk16 of which the first n / 2 each, n
+// the instantiated one, are the tile's, and frees the item's stages.
 template <KernelConfig kConfig, WeightsFormat kFormat, class Multiply>
 __device__ inline void consume(const MatmulArguments& arguments, const Ring<kConfig>& ring, int warpgroup, Multiply&& multiply) {
     constexpr int kSlabs = slabs_per_warpgroup(kConfig);
@@ -37,7 +36,7 @@ __device__ inline void consume(const MatmulArguments& arguments, const Ring<kCon
         typename Epilogue<kConfig, kFormat>::Accumulators d[kSlabs];
         epilogue.clear(d);
         if (work.chunk_begin < work.chunk_end)
-            with_tile_rows<kConfig.block_m>(work.tile_m, [&]<int kN>() { multiply.template operator()<kN>(work, position, d); });
+            multiply(work, position, d);
         else
             ring.release(position);  // the stage that brought the item has nothing else in it
         if (epilogue.combine(d)) epilogue.finish(load_shared_struct<Work>(item), d);

@@ -8,45 +8,56 @@
 
 namespace mxfp4 {
 
-// Where a thread is in the ring; advances stage by stage and flips the parity at each turn.
-template <int kStages>
+// A stage of the ring. x and decoded weights are in 128-byte rows of 64 k under the XOR swizzle that WGMMA's descriptors see; packed
+// weights lie as they are stored. All of it at constant distances from where the stage begins: that is one address to keep.
+template <KernelConfig kConfig>
+struct alignas(1024) Stage {
+    static constexpr int kChunks = kConfig.block_k / kChunkK;
+    static constexpr int kSlabs = kConfig.block_n / kSlabRows;
+    static constexpr bool kDecoded = kConfig.variant == Variant::wgmma_ss;
+    static constexpr int kSlabChunkBytes = kDecoded ? kSlabRows * 128 : kNativeValueTileBytes;
+
+    u8 x[kChunks][kConfig.block_m * 128];    // bf16 [rows, 64]; fewer rows lie denser
+    u8 w[kSlabs][kChunks][kSlabChunkBytes];  // packed values, or bf16 [64, 64]
+    u8 scales[kDecoded ? 1 : kSlabs][kDecoded ? 1 : kChunks][kDecoded ? 1 : kNativeScaleTileBytes];
+    Work work;  // the item whose first stage this is
+    u64 full, empty;
+};
+
+// Everything a wgmma kernel keeps in shared memory.
+template <KernelConfig kConfig>
+struct Shared {
+    static constexpr int kChunks = Stage<kConfig>::kChunks;
+    static constexpr int kSlabs = Stage<kConfig>::kSlabs;
+    static constexpr int kSlabChunkBytes = Stage<kConfig>::kSlabChunkBytes;
+    static constexpr int kWarpgroups = consumer_warpgroups(kConfig);
+
+    Stage<kConfig> stages[kConfig.stages];
+    u8 store[kWarpgroups][kStoreTileBytes];  // bf16 [2][32 rows, 64 outputs]
+    Work item[kWarpgroups * 4];              // what each consumer warp is at
+    u64 grids_ended;
+    u32 last_arriver[kWarpgroups];
+};
+
+// Where a thread is in the ring: the stage's distance from the first, in bytes, and the parity, which each turn flips.
+template <KernelConfig kConfig>
 struct RingPosition {
-    int stage = 0;
+    static constexpr u32 kStageBytes = sizeof(Stage<kConfig>), kRingBytes = kConfig.stages * kStageBytes;
+    u32 stage = 0;
     u32 parity = 0;
     __device__ void advance() {
-        if (++stage == kStages) {
+        stage += kStageBytes;
+        if (stage == kRingBytes) {
             stage = 0;
             parity ^= 1;
         }
     }
     __device__ void advance(int count) {
-        const int turns = (stage + count) / kStages;
-        stage += count - turns * kStages;
+        const u32 end = stage + count * kStageBytes, turns = end / kRingBytes;
+        stage = end - turns * kRingBytes;
         parity ^= turns & 1;
     }
-};
-
-// Everything a wgmma kernel keeps in shared memory. x and decoded weights are in 128-byte rows of 64 k under the XOR swizzle
-// that WGMMA's descriptors see; packed weights lie as they are stored.
-template <KernelConfig kConfig>
-struct Shared {
-    static constexpr int kChunks = kConfig.block_k / kChunkK;  // of a stage
-    static constexpr int kSlabs = kConfig.block_n / kSlabRows;
-    static constexpr bool kDecoded = kConfig.variant == Variant::wgmma_ss;
-    static constexpr int kWarpgroups = consumer_warpgroups(kConfig);
-    static constexpr int kXChunkBytes = kConfig.block_m * 128;
-    static constexpr int kSlabChunkBytes = kDecoded ? kSlabRows * 128 : kNativeValueTileBytes;
-
-    alignas(1024) u8 x[kConfig.stages][kChunks][kXChunkBytes];            // bf16 [rows, 64]
-    alignas(1024) u8 w[kConfig.stages][kSlabs][kChunks][kSlabChunkBytes];  // packed values, or bf16 [64, 64]
-    u8 store[kWarpgroups][kStoreTileBytes];                               // bf16 [2][32 rows, 64 outputs]
-    alignas(128) u8 scales[kDecoded ? 1 : kConfig.stages][kSlabs][kChunks][kDecoded ? 1 : kNativeScaleTileBytes];
-    alignas(8) u64 full[kConfig.stages];
-    u64 empty[kConfig.stages];
-    u64 grids_ended;
-    Work work[kConfig.stages];    // of the item whose first stage this is
-    Work item[kWarpgroups * 4];   // what each consumer warp is at
-    u32 last_arriver[kWarpgroups];
+    __device__ u32 stage_before() const { return (stage == 0 ? kRingBytes : stage) - kStageBytes; }
 };
 
 // Barriers of the ring. Full: the first producer thread has written the work item and announced what the copy engine brings,
@@ -55,7 +66,7 @@ struct Shared {
 // do until then.
 template <KernelConfig kConfig>
 struct Ring {
-    using Position = RingPosition<kConfig.stages>;
+    using Position = RingPosition<kConfig>;
 
     Shared<kConfig>& shared;
     u32 base;  // its address; kept, because what leads to it is long, and would be gone through again for every stage
@@ -64,19 +75,19 @@ struct Ring {
     __device__ Ring(Shared<kConfig>& s, bool threads)
         : shared(s), base(ptx::kept(ptx::shared_address(&s))), threads_arrive(threads) {}
 
-    // Shared-memory addresses of its parts.
-    __device__ u32 full(int stage) const { return at(&somewhere()->full[stage]); }
-    __device__ u32 empty(int stage) const { return at(&somewhere()->empty[stage]); }
-    __device__ u32 x(int stage) const { return at(&somewhere()->x[stage]); }
-    __device__ u32 w(int stage, int slab, int chunk) const { return at(&somewhere()->w[stage][slab][chunk]); }
-    __device__ u32 scales(int stage, int slab, int chunk) const { return at(&somewhere()->scales[stage][slab][chunk]); }
-    __device__ u32 work(int stage) const { return at(&somewhere()->work[stage]); }
+    // Shared-memory addresses. stage: a position's, in bytes.
+    __device__ u32 full(u32 stage) const { return stage + at(&first()->full); }
+    __device__ u32 empty(u32 stage) const { return stage + at(&first()->empty); }
+    __device__ u32 work(u32 stage) const { return stage + at(&first()->work); }
+    __device__ u32 x(u32 stage) const { return stage + at(&first()->x); }
+    __device__ u32 w(u32 stage, int slab, int chunk) const { return stage + at(&first()->w[slab][chunk]); }
+    __device__ u32 scales(u32 stage, int slab, int chunk) const { return stage + at(&first()->scales[slab][chunk]); }
     __device__ u32 grids_ended() const { return at(&somewhere()->grids_ended); }
     __device__ u32 item(int warp) const { return at(&somewhere()->item[warp]); }
 
     __device__ void init() const {
         if (threadIdx.x == 0) {
-            for (int stage = 0; stage < kConfig.stages; ++stage) {
+            for (u32 stage = 0; stage < Position::kRingBytes; stage += Position::kStageBytes) {
                 ptx::mbarrier_init(full(stage), 1 + (threads_arrive ? kProducerWarps * 32 : 0));
                 ptx::mbarrier_init(empty(stage), consumer_warpgroups(kConfig) * 4 * kConfig.cluster * (lanes_arrive() ? 32 : 1));
             }
@@ -91,26 +102,27 @@ struct Ring {
     // A consumer warp is done with the stage. Each warp says so itself: WGMMA does not hold the four of a warpgroup together,
     // and one may still have packed weights to read when another's products are complete.
     __device__ void release(Position& position) const {
+        release_if(true, position.stage);
         position.advance();
-        release_before(position, true);
     }
     // The same for the stage before this one, if there is one.
-    __device__ void release_before(const Position& position, bool there_is) const {
-        const int stage = (position.stage == 0 ? kConfig.stages : position.stage) - 1;
-        __syncwarp();  // all lanes have read what they need
-        if constexpr (kConfig.cluster > 1)
-            ptx::mbarrier_arrive_in_cluster_if(there_is && ptx::lane_id() < kConfig.cluster, empty(stage), ptx::lane_id());
-        else
-            ptx::mbarrier_arrive_if(there_is && (lanes_arrive() || ptx::lane_id() == 0), empty(stage));
-    }
+    __device__ void release_before(const Position& position, bool there_is) const { release_if(there_is, position.stage_before()); }
 
   private:
+    __device__ void release_if(bool condition, u32 stage) const {
+        __syncwarp();  // all lanes have read what they need
+        if constexpr (kConfig.cluster > 1)
+            ptx::mbarrier_arrive_in_cluster_if(condition && ptx::lane_id() < kConfig.cluster, empty(stage), ptx::lane_id());
+        else
+            ptx::mbarrier_arrive_if(condition && (lanes_arrive() || ptx::lane_id() == 0), empty(stage));
+    }
     // Whether the lanes that read what producer threads stored arrive on empty, each for itself: that none reads any more when another
     // gives the stage back is known from __syncwarp too, but not to racecheck.
     __device__ bool lanes_arrive() const { return warps_multiply(kConfig) && threads_arrive; }
     // Stands for a Shared of which only addresses are taken: offsetof, which NVRTC lacks without headers.
     static constexpr u64 kSomewhere = 1024;
     __device__ static const Shared<kConfig>* somewhere() { return reinterpret_cast<const Shared<kConfig>*>(kSomewhere); }
+    __device__ static const Stage<kConfig>* first() { return somewhere()->stages; }
     __device__ u32 at(const void* part) const { return base + u32(reinterpret_cast<u64>(part) - kSomewhere); }
 };
 

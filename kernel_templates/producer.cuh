@@ -95,7 +95,7 @@ class Producer {
         if (ptx::elect_one()) store_shared_struct(ring_.work(0), work);
         int asked = 0;
         while (asked < most) {
-            if (ptx::elect_one()) weights_.issue(work, work.chunk_begin + asked * kChunks, asked);
+            if (ptx::elect_one()) weights_.issue(work, work.chunk_begin + asked * kChunks, asked * Position::kStageBytes);
             __syncwarp();
             ++asked;
             if (kAlone && __ballot_sync(~0u, ptx::mbarrier_try_wait(ring_.grids_ended(), 0, kStageNanoseconds)) != 0) break;
@@ -120,7 +120,7 @@ class Producer {
             const u32 bytes = weights_.bytes(load_shared_struct<Work>(ring_.work(0)));
             Work nothing = Work::none();
             nothing.rows = -1;
-            for (int stage = 0; stage < stages; ++stage) {
+            for (u32 stage = 0; stage < stages * Position::kStageBytes; stage += Position::kStageBytes) {
                 store_shared_struct(ring_.work(stage), nothing);
                 ptx::mbarrier_arrive_expect_tx(ring_.full(stage), bytes);
             }
@@ -161,7 +161,7 @@ class Producer {
     __device__ void load_with_threads(const Work& work) {
         int chunk = work.chunk_begin;
         do {
-            const int stage = position_.stage;
+            const u32 stage = position_.stage;
             ptx::mbarrier_wait(ring_.empty(stage), position_.parity ^ 1);
             const int left = work.chunk_end - chunk, chunks = left < kChunks ? left : kChunks;
             if (threadIdx.x < 32 && ptx::elect_one()) {
@@ -186,7 +186,7 @@ class Producer {
 
     // One thread: announces what copies will bring of a stage, and asks for them; of weights only if they are not on their way.
     template <X kX>
-    __device__ void issue_copies(const Work& work, int chunk, int stage, bool weights_too) const {
+    __device__ void issue_copies(const Work& work, int chunk, u32 stage, bool weights_too) const {
         const u32 full = ring_.full(stage), x_chunk_bytes = x_rows_of_stage(kConfig, work.tile_m) * 128;
         const int left = work.chunk_end - chunk, chunks = kX == X::chunks && left < kChunks ? left : kChunks;
         ptx::mbarrier_arrive_expect_tx(full, weights_.bytes(work) + (kX == X::stored ? 0 : chunks * x_chunk_bytes));
@@ -207,7 +207,7 @@ class Producer {
                              : ptx::tensor_copy(to, x_map, (chunk + c) * kChunkK, work.row, full);
             }
     }
-    __device__ void store_x(const Work& work, int chunk, int chunks, int stage) const {
+    __device__ void store_x(const Work& work, int chunk, int chunks, u32 stage) const {
         const XTile x = x_tile(arguments_, work.row, work.rows);
         for (int c = 0; c < chunks; ++c)
             x.store_chunk(ring_.x(stage) + c * x_rows_of_stage(kConfig, work.tile_m) * 128, chunk + c, int(threadIdx.x));

@@ -25,7 +25,7 @@ struct Units {
 
     u32 words, scales;  // where this lane's lie
 
-    __device__ Units(const Ring<kConfig>& ring, int stage, int slab, int part) {
+    __device__ Units(const Ring<kConfig>& ring, u32 stage, int slab, int part) {
         const int thread = int(threadIdx.x) & 127;
         words = ring.w(stage, slab, part) + thread * 16;
         scales = ring.scales(stage, slab, part) + thread / 4 * 4;

@@ -15,31 +15,23 @@ namespace mxfp4 {
 struct XFragments {
     u32 b[4][2];
 
-    // A lane names row l & 7 of the 8 x 8 matrix l >> 3. Four of them are 32 k; the other 32 k are 64 bytes on, under the swizzle.
-    __device__ static u32 lane_offset() {
-        const u32 lane = u32(ptx::lane_id()), row = lane & 7;
-        return row * 128 + (((lane >> 3) ^ row) << 4);
-    }
-    // from: the address of the chunk's x, plus lane_offset().
-    __device__ void load(u32 from) {
+    // Where a lane finds what it names of a chunk: row l & 7 of the 8 x 8 matrix l >> 3. Four of them are 32 k; the other 32 k are 64
+    // bytes on, under the swizzle.
+    struct Address {
+        u32 halves[2];
+
+        __device__ explicit Address(u32 chunk) {
+            const u32 lane = u32(ptx::lane_id()), row = lane & 7;
+            halves[0] = chunk + row * 128 + (((lane >> 3) ^ row) << 4);
+            halves[1] = halves[0] ^ 64;
+        }
+    };
+    __device__ void load(const Address& from, u32 offset) {
 #pragma unroll
         for (int half = 0; half < 2; ++half)
-            ptx::ldmatrix4(from ^ half * 64, b[half * 2][0], b[half * 2][1], b[half * 2 + 1][0], b[half * 2 + 1][1]);
+            ptx::ldmatrix4(from.halves[half] + offset, b[half * 2][0], b[half * 2][1], b[half * 2 + 1][0], b[half * 2 + 1][1]);
     }
 };
-
-// Calls body.template operator()<n>() with n the smaller of kMost and chunks.
-template <int kMost, class Body>
-__device__ inline void with_chunks(int chunks, Body&& body) {
-    if constexpr (kMost == 1) {
-        body.template operator()<1>();
-    } else {
-        if (chunks >= kMost)
-            body.template operator()<kMost>();
-        else
-            with_chunks<kMost - 1>(chunks, body);
-    }
-}
 
 template <KernelConfig kConfig, WeightsFormat kFormat>
 struct WarpRs {
@@ -48,46 +40,52 @@ struct WarpRs {
     static constexpr int kChunks = Shared<kConfig>::kChunks;
     static constexpr int kSlabs = StageUnits::kSlabs;
     static constexpr int kParts = StageUnits::kParts;
+    static constexpr u32 kXChunkBytes = kConfig.block_m * 128;
 
     const MatmulArguments& arguments;
     const Ring<kConfig>& ring;
 
     // d += W · Xᵀ over this part's chunks from `chunk` on, of which there is one at least; frees their stages, and returns the first chunk
-    // after them. What is multiplied next is loaded before the products of this, over the end of a stage too.
+    // after them.
     template <class Position>
     __device__ int multiply(const Work& work, int chunk, int slab, int part, const ScaleRule<kFormat>& rule, Position& position,
                             float (&d)[kSlabs][4]) const {
-        const u32 x_chunk = x_rows_of_stage(kConfig, work.tile_m) * 128, x_offset = XFragments::lane_offset() + part * x_chunk;
-        Unit next;
-        XFragments next_x;
-        const auto load_first = [&] {
+        for (; chunk < work.chunk_end; chunk += kChunks) {
             ptx::mbarrier_wait(ring.full(position.stage), position.parity);
-            next = StageUnits(ring, position.stage, slab, part).load(0, 0);
-            next_x.load(ring.x(position.stage) + x_offset);
-        };
-        // One stage, of which this part has kCount chunks.
-        const auto multiply_stage = [&]<int kCount>() {
             const StageUnits units(ring, position.stage, slab, part);
-            const u32 x_from = ring.x(position.stage) + x_offset;
-#pragma unroll
-            for (int i = 0; i < kCount * kSlabs; ++i) {
-                const int c = i / kSlabs, s = i % kSlabs;
-                const Unit unit = next;
-                const XFragments x = next_x;
-                if (i + 1 < kCount * kSlabs) {
-                    next = units.load((i + 1) % kSlabs, (i + 1) / kSlabs);
-                    if (s == kSlabs - 1) next_x.load(x_from + (c + 1) * kParts * x_chunk);
-                } else {
-                    ring.release(position);  // all of it is in registers
-                    if (chunk + kChunks < work.chunk_end) load_first();
-                }
-                multiply_unit(unit.words, scales_of_chunk<kFormat>(unit.scale_word, chunk + c * kParts, arguments), rule, x, d[s]);
+            const XFragments::Address x(ring.x(position.stage) + part * kXChunkBytes);
+            if (chunk + kChunks - kParts < work.chunk_end) {
+                multiply_chunks<kChunks / kParts>(units, 0, x, chunk, rule, d, [&] { ring.release(position); });
+            } else {  // the last stage, of which this part has fewer
+#pragma unroll 1
+                for (int c = 0; chunk + c * kParts < work.chunk_end; ++c) multiply_chunks<1>(units, c, x, chunk, rule, d, [] {});
+                ring.release(position);
             }
-        };
-        load_first();
-        for (; chunk < work.chunk_end; chunk += kChunks)
-            with_chunks<kChunks / kParts>((work.chunk_end - chunk + kParts - 1) / kParts, multiply_stage);
+        }
         return chunk;
+    }
+
+    // Chunks [first, first + kCount) of this part's in a stage, of which chunk 0 is `chunk`. What is multiplied next is loaded before the
+    // products of this. loaded(): what is to be done when all of it is in registers.
+    template <int kCount, class Loaded>
+    __device__ void multiply_chunks(const StageUnits& units, int first, const XFragments::Address& x, int chunk, const ScaleRule<kFormat>& rule,
+                                    float (&d)[kSlabs][4], Loaded&& loaded) const {
+        Unit next = units.load(0, first);
+        XFragments next_x;
+        next_x.load(x, first * kParts * kXChunkBytes);
+#pragma unroll
+        for (int i = 0; i < kCount * kSlabs; ++i) {
+            const int c = first + i / kSlabs, s = i % kSlabs;
+            const Unit unit = next;
+            const XFragments b = next_x;
+            if (i + 1 < kCount * kSlabs) {
+                next = units.load((i + 1) % kSlabs, first + (i + 1) / kSlabs);
+                if (s == kSlabs - 1) next_x.load(x, (c + 1) * kParts * kXChunkBytes);
+            } else {
+                loaded();
+            }
+            multiply_unit(unit.words, scales_of_chunk<kFormat>(unit.scale_word, chunk + c * kParts, arguments), rule, b, d[s]);
+        }
     }
 
     __device__ static void multiply_unit(const ptx::Word4& words, u32 scale_word, const ScaleRule<kFormat>& rule, const XFragments& x,

@@ -10,6 +10,7 @@
 #include "pipeline.cuh"
 #include "producer.cuh"
 #include "ptx.cuh"
+#include "tile_rows.cuh"
 #include "units.cuh"
 #include "warp_rs.cuh"
 #include "wgmma_shapes.cuh"
@@ -35,7 +36,7 @@ struct NativeWeights : CopiedWeights<kConfig> {
     __device__ u32 bytes(const Work&) const {
         return Shared<kConfig>::kSlabs * Shared<kConfig>::kChunks * (kNativeValueTileBytes + kNativeScaleTileBytes);
     }
-    __device__ void issue(const Work& work, int chunk, int stage) const {
+    __device__ void issue(const Work& work, int chunk, u32 stage) const {
         const u32 full = ring.full(stage);
         const int slab = work.n / kSlabRows;
         ptx::tensor_copy(ring.w(stage, 0, 0), arguments.values_map, {0, chunk, slab, work.expert}, full, ptx::kEvictFirst);
@@ -52,7 +53,7 @@ struct HopperWeights : CopiedWeights<kConfig> {
     __device__ u32 bytes(const Work& work) const {
         return slabs_of<kConfig>(work, arguments.n) * Shared<kConfig>::kChunks * (kNativeValueTileBytes + kNativeScaleTileBytes);
     }
-    __device__ void issue(const Work& work, int chunk, int stage) const {
+    __device__ void issue(const Work& work, int chunk, u32 stage) const {
         constexpr int w = kFormat.scale_warps;
         const u32 full = ring.full(stage);
         const int slab0 = work.n / kSlabRows, slabs = slabs_of<kConfig>(work, arguments.n);
@@ -104,7 +105,7 @@ struct WgmmaRs {
     __device__ void produce() const { Producer<kConfig, Weights>(arguments, ring, {{arguments, ring}}).run(); }
 
     __device__ void consume(int warpgroup) const {
-        mxfp4::consume<kConfig, kFormat>(arguments, ring, warpgroup, [&]<int kN>(const Work& work, auto& position, auto& d) {
+        mxfp4::consume<kConfig, kFormat>(arguments, ring, warpgroup, [&](const Work& work, auto& position, auto& d) {
             // This part's chunks of a stage: part, part + kParts, ...
             const int part = k_part_of(kConfig, warpgroup);
             int chunk = work.chunk_begin + part;
@@ -114,7 +115,7 @@ struct WgmmaRs {
                 if constexpr (warps_multiply(kConfig))
                     chunk = WarpRs<kConfig, kFormat>{arguments, ring}.multiply(work, chunk, slab, part, rule, position, d);
                 else
-                    chunk = multiply<kN>(work, chunk, slab, part, rule, position, d);
+                    chunk = multiply(work, chunk, slab, part, rule, position, d);
             }
             if (kParts > 1 && chunk - part < work.chunk_end) {  // the last stage had nothing for this part
                 ptx::mbarrier_wait(ring.full(position.stage), position.parity);
@@ -125,18 +126,24 @@ struct WgmmaRs {
 
     // d += W · Xᵀ over this part's chunks from `chunk` on, of which there is one at least; frees their stages, and returns the first chunk
     // after them.
-    template <int kN, class Position>
+    template <class Position>
     __device__ int multiply(const Work& work, int chunk, int slab, int part, const ScaleRule<kFormat>& rule, Position& position,
                             float (&d)[kSlabs][kConfig.block_m / 2]) const {
-        const int first = chunk;
-        for (; chunk + kChunks - kParts < work.chunk_end; chunk += kChunks)
-            multiply_stage<kN>(chunk, chunk > first, slab, part, rule, position, d);
-        if constexpr (kOverlapStages) {
-            ptx::wgmma_wait_for(d);
-            ring.release_before(position, chunk > first);
-        }
+        with_tile_rows<kConfig.block_m>(work.tile_m, [&]<int kN>() {
+            const int first = chunk;
+            for (; chunk + kChunks - kParts < work.chunk_end; chunk += kChunks)
+                multiply_stage<kN>(chunk, chunk > first, slab, part, rule, position, d);
+            if constexpr (kOverlapStages) {
+                ptx::wgmma_wait_for(d);
+                ring.release_before(position, chunk > first);
+            }
+        });
         if (chunk < work.chunk_end) {
-            multiply_end<kN>(work.chunk_end, chunk, slab, part, rule, position, d);
+            const auto multiply_end = [&]<int kN>() { this->multiply_end<kN>(work.chunk_end, chunk, slab, part, rule, position, d); };
+            if (half_of_x(kConfig, work.tile_m))
+                multiply_end.template operator()<x_box_rows(kConfig, true)>();
+            else
+                multiply_end.template operator()<x_box_rows(kConfig, false)>();
             chunk += kChunks;
         }
         return chunk;
@@ -167,7 +174,7 @@ struct WgmmaRs {
             ring.release(position);
         }
     }
-    // The last stage, if this part has fewer chunks of it.
+    // The last stage, if this part has fewer chunks of it. For all rows of x that it holds, so that there are two of these only.
     template <int kN, class Position>
     __device__ void multiply_end(int chunk_end, int chunk, int slab, int part, const ScaleRule<kFormat>& rule, Position& position,
                                  float (&d)[kSlabs][kConfig.block_m / 2]) const {
@@ -190,7 +197,7 @@ struct WgmmaRs {
     template <int kN>
     static constexpr u32 kXStep = kParts * kXChunk<kN>;
     template <int kN>
-    __device__ u64 x_descriptor(int stage, int part) const {
+    __device__ u64 x_descriptor(u32 stage, int part) const {
         return ptx::swizzled_descriptor(ptx::uniform(ptx::descriptor_address(ring.x(stage)) + part * kXChunk<kN>));
     }
 

@@ -9,6 +9,7 @@
 #include "pipeline.cuh"
 #include "producer.cuh"
 #include "ptx.cuh"
+#include "tile_rows.cuh"
 #include "wgmma_shapes.cuh"
 
 namespace mxfp4 {
@@ -23,7 +24,7 @@ struct DecodedWeights {
 
     __device__ u32 bytes(const Work&) const { return 0; }
     __device__ void issue(const Work&, int, int) const {}
-    __device__ void copy(const Work& work, int chunk, int chunks, int stage) const {
+    __device__ void copy(const Work& work, int chunk, int chunks, u32 stage) const {
         const auto reader = weight_reader<kFormat>(arguments, work.expert);
         const int slabs = slabs_of<kConfig>(work, arguments.n), thread = int(threadIdx.x);
         for (int s = 0; s < slabs; ++s)
@@ -92,8 +93,8 @@ struct WgmmaSs {
     __device__ void produce() const { Producer<kConfig, Weights>(arguments, ring, {arguments, ring}).run(); }
 
     __device__ void consume(int warpgroup) const {
-        mxfp4::consume<kConfig, kFormat>(arguments, ring, warpgroup, [&]<int kN>(const Work& work, auto& position, auto& d) {
-            multiply<kN>(work, warpgroup, position, d);
+        mxfp4::consume<kConfig, kFormat>(arguments, ring, warpgroup, [&](const Work& work, auto& position, auto& d) {
+            with_tile_rows<kConfig.block_m>(work.tile_m, [&]<int kN>() { multiply<kN>(work, warpgroup, position, d); });
         });
     }
 

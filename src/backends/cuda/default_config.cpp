@@ -18,7 +18,7 @@ constexpr Layout kNative = Layout::native, kBlocks = Layout::blocks;
 constexpr Choice kChoices[] = {
     {1, {kRs, kNative, 8, 192, 320, 16, 4, 1, 1}},
     {12, {kRs, kNative, 16, 384, 192, 16, 4, 1, 1}},
-    {24, {kRs, kNative, 32, 128, 320, 12, 5, 1, 1}},
+    {24, {kRs, kNative, 32, 128, 320, 12, 4, 1, 1}},
     {40, {kRs, kNative, 48, 384, 192, 16, 3, 1, 1}},
     {80, {kRs, kNative, 80, 384, 128, 16, 4, 1, 1}},
     {kAnyRows, {kRs, kNative, 192, 192, 128, 16, 3, 1, 1, 0, 2}},
