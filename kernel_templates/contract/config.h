@@ -133,10 +133,10 @@ constexpr bool warps_multiply(const KernelConfig& c) { return c.variant == Varia
 constexpr int next_tile_rows(int n, int block_m) {
     if (block_m <= 32) return n + 8;
     if (block_m <= 64) return n < 32 ? n + 16 : n + 8;
-    if (n < 64) return n + 32;
-    if (block_m <= 96) return n + 8;
-    const int half = (block_m / 2 + 15) / 16 * 16;
-    return n < half ? half : n + 16;
+    if (block_m <= 96) return n == 0 ? 32 : n < 56 ? 56 : n + 8;
+    // More of the large ones, and ptxas makes functions of them and serialises.
+    const int dense_from = block_m - 32, next = n == 0 ? 64 : n + (block_m <= 160 ? 16 : 32);
+    return n >= dense_from ? n + 8 : next < dense_from ? next : dense_from;
 }
 // The smallest of them that has room for so many rows; the largest is block_m.
 constexpr int tile_rows(int rows, int block_m) {

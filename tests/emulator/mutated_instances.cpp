@@ -10,8 +10,8 @@ int mutation = 0;
 namespace mxfp4::emulator {
 namespace {
 
-constexpr KernelConfig kEven = with(config(Variant::wgmma_rs, 40, 64, 128, 8, 2, 0), Layout::native);
-constexpr KernelConfig kCopied = with(config(Variant::wgmma_rs, 8, 128, 64, 12, 3, 1), Layout::hopper);
+constexpr KernelConfig kEven = with(config(Variant::wgmma_rs, 40, 64, 192, 8, 2, 0), Layout::native);
+constexpr KernelConfig kCopied = with(config(Variant::wgmma_rs, 8, 128, 192, 12, 3, 1), Layout::hopper);
 constexpr KernelConfig kParts = with(config(Variant::wgmma_rs, 16, 64, 128, 12, 3, 1), Layout::native);
 constexpr KernelConfig kWarps = with(config(Variant::wgmma_rs, 8, 64, 256, 12, 3, 1), Layout::native);
 constexpr KernelConfig kDecoded = with(config(Variant::wgmma_ss, 40, 64, 64, 8, 2, 2), Layout::hopper);

@@ -38,7 +38,7 @@ MUTATIONS = {
     ("pipeline.cuh", "«kConfig.cluster» * (lanes_arrive()"): {
         "one block of a cluster empties a stage for both": "1",
     },
-    ("pipeline.cuh", "there_is && «ptx::lane_id() < kConfig.cluster», empty(stage)"): {
+    ("pipeline.cuh", "condition && «ptx::lane_id() < kConfig.cluster», empty(stage)"): {
         "a block tells the first of its cluster alone that a stage is empty": "ptx::lane_id() == 0",
     },
     ("pipeline.cuh", "empty(stage), «ptx::lane_id()»);"): {
@@ -81,10 +81,27 @@ MUTATIONS = {
     ("scheduler.cuh", "tile_ += «gridDim.x»;"): {
         "a wave of whole tiles is longer than the grid": "gridDim.x + 1",
     },
-    ("wgmma_rs.cuh", "«ptx::mbarrier_wait(ring.full(position.stage), position.parity);»\n            multiply_stage"): {
+    ("wgmma_rs.cuh", "«ptx::mbarrier_wait(ring.full(position.stage), position.parity);»\n        const u64 x = x_descriptor<kN>(position.stage, part);\n"
+                     "        const StageUnits units(ring, position.stage, slab, part);\n        Unit next"): {
         "consumers do not wait for a full stage": "",
     },
-    ("wgmma_rs.cuh", "«ptx::wgmma_wait_for(d);»\n            ring.release_before"): {
+    ("wgmma_rs.cuh", "«ptx::mbarrier_wait(ring.full(position.stage), position.parity);»\n        const u64 x = x_descriptor<kN>(position.stage, part);\n"
+                     "        const StageUnits units(ring, position.stage, slab, part);\n#pragma unroll 1"): {
+        "consumers do not wait for the last stage": "",
+    },
+    ("wgmma_rs.cuh", "units.load(s, «c»), chunk + c"): {
+        "the chunks of the last stage are multiplied with the weights of its first": "0",
+    },
+    ("wgmma_rs.cuh", "x + «c» * kXStep<kN>, d[s], [] {}"): {
+        "the chunks of the last stage are multiplied with the x of its first": "0",
+    },
+    ("wgmma_rs.cuh", "if (half_of_x(kConfig, «work.tile_m»))"): {
+        "the last stage is thought to hold more rows of x than it does": "work.tile_m + 8",
+    },
+    ("wgmma_rs.cuh", "ptx::wgmma_wait_for(d);\n        }\n        «ring.release(position);»"): {
+        "consumers do not release the last stage": "position.advance();",
+    },
+    ("wgmma_rs.cuh", "«ptx::wgmma_wait_for(d);»\n                ring.release_before"): {
         "products are not waited for": "",
     },
     ("wgmma_rs.cuh", "«ptx::wgmma_wait<1>();»"): {
@@ -96,20 +113,23 @@ MUTATIONS = {
     ("wgmma_rs.cuh", "if (kParts > 1 && «chunk - part < work.chunk_end»)"): {
         "a part does not release a stage that had nothing for it": "false",
     },
-    ("wgmma_rs.cuh", "«ptx::swizzled_descriptor(b + 2)»"): {
-        "a k16 step reads the x of the next": "ptx::swizzled_descriptor(b + 4)",
+    ("wgmma_rs.cuh", "a1, «x + 2»"): {
+        "a k16 step reads the x of the next": "x + 4",
     },
-    ("warp_rs.cuh", "«ptx::mbarrier_wait(ring.full(position.stage), position.parity);»\n            next"): {
+    ("warp_rs.cuh", "«ptx::mbarrier_wait(ring.full(position.stage), position.parity);»\n            const StageUnits"): {
         "warps do not wait for a full stage": "",
     },
-    ("warp_rs.cuh", "«ring.release(position);»  // all of it"): {
+    ("warp_rs.cuh", "[&] { «ring.release(position);» }"): {
         "warps do not release a stage": "position.advance();",
     },
-    ("warp_rs.cuh", "from ^ «half * 64»"): {
-        "half of a chunk is multiplied with the x of the other": "64 - half * 64",
+    ("warp_rs.cuh", "halves[1] = halves[0] ^ «64»;"): {
+        "half of a chunk is multiplied with the x of the other": "0",
     },
-    ("warp_rs.cuh", "next_x.load(x_from + «(c + 1)»"): {
+    ("warp_rs.cuh", "next_x.load(x, «(c + 1)»"): {
         "a chunk is multiplied with the x of the one before": "c",
+    },
+    ("warp_rs.cuh", "multiply_chunks<1>(units, «c», x"): {
+        "warps multiply the first chunk of the last stage for all of them": "0",
     },
     ("wgmma_ss.cuh", "            «ptx::wgmma_wait_for(d);\n            ring.release(position);»"): {
         "a stage is released before its products are waited for": "ring.release(position); ptx::wgmma_wait_for(d);",
