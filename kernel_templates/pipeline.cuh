@@ -57,7 +57,6 @@ struct RingPosition {
         stage = end - turns * kRingBytes;
         parity ^= turns & 1;
     }
-    __device__ u32 stage_before() const { return (stage == 0 ? kRingBytes : stage) - kStageBytes; }
 };
 
 // Barriers of the ring. Full: the first producer thread has written the work item and announced what the copy engine brings,
@@ -102,20 +101,16 @@ struct Ring {
     // A consumer warp is done with the stage. Each warp says so itself: WGMMA does not hold the four of a warpgroup together,
     // and one may still have packed weights to read when another's products are complete.
     __device__ void release(Position& position) const {
-        release_if(true, position.stage);
+        __syncwarp();  // all lanes have read what they need
+        const u32 barrier = empty(position.stage);
+        if constexpr (kConfig.cluster > 1)
+            ptx::mbarrier_arrive_in_cluster_if(ptx::lane_id() < kConfig.cluster, barrier, ptx::lane_id());
+        else
+            ptx::mbarrier_arrive_if(lanes_arrive() || ptx::lane_id() == 0, barrier);
         position.advance();
     }
-    // The same for the stage before this one, if there is one.
-    __device__ void release_before(const Position& position, bool there_is) const { release_if(there_is, position.stage_before()); }
 
   private:
-    __device__ void release_if(bool condition, u32 stage) const {
-        __syncwarp();  // all lanes have read what they need
-        if constexpr (kConfig.cluster > 1)
-            ptx::mbarrier_arrive_in_cluster_if(condition && ptx::lane_id() < kConfig.cluster, empty(stage), ptx::lane_id());
-        else
-            ptx::mbarrier_arrive_if(condition && (lanes_arrive() || ptx::lane_id() == 0), empty(stage));
-    }
     // Whether the lanes that read what producer threads stored arrive on empty, each for itself: that none reads any more when another
     // gives the stage back is known from __syncwarp too, but not to racecheck.
     __device__ bool lanes_arrive() const { return warps_multiply(kConfig) && threads_arrive; }

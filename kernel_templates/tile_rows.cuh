@@ -5,13 +5,6 @@
 
 namespace mxfp4 {
 
-// How many n are instantiated.
-constexpr int tile_rows_count(int block_m) {
-    int count = 1;
-    for (int n = next_tile_rows(0, block_m); n < block_m; n = next_tile_rows(n, block_m)) ++count;
-    return count;
-}
-
 // Calls body.template operator()<kN>() with the smallest instantiated kN >= rows; the largest is block_m.
 template <int kBlockM, int kN = next_tile_rows(0, kBlockM), class Body>
 __device__ inline void with_tile_rows(int rows, Body&& body) {

@@ -95,9 +95,9 @@ struct WgmmaRs {
     static constexpr int kSpareRegisters = consumer_registers(kConfig) - kSlabs * kConfig.block_m / 2;
     // Whether the next words are loaded while these are decoded.
     static constexpr bool kLoadAhead = kSpareRegisters >= kFragmentRegisters + 16;
-    // Whether a group of WGMMAs stays in flight over the end of a stage. ptxas then keeps the fragments of that group, 8 registers,
-    // for each n that is instantiated and all through the kernel (seen in its life ranges); too many of them and it serialises all.
-    static constexpr bool kOverlapStages = kSpareRegisters >= kFragmentRegisters + 8 + 8 * tile_rows_count(kConfig.block_m);
+    // k16 steps whose products are one group of WGMMAs: all of a unit, where there is room for the fragments of two of them and products
+    // are short.
+    static constexpr int kGroupSteps = kConfig.block_m <= 32 && kLoadAhead ? 4 : 2;
 
     const MatmulArguments& arguments;
     Ring<kConfig> ring;
@@ -130,13 +130,8 @@ struct WgmmaRs {
     __device__ int multiply(const Work& work, int chunk, int slab, int part, const ScaleRule<kFormat>& rule, Position& position,
                             float (&d)[kSlabs][kConfig.block_m / 2]) const {
         with_tile_rows<kConfig.block_m>(work.tile_m, [&]<int kN>() {
-            const int first = chunk;
             for (; chunk + kChunks - kParts < work.chunk_end; chunk += kChunks)
-                multiply_stage<kN>(chunk, chunk > first, slab, part, rule, position, d);
-            if constexpr (kOverlapStages) {
-                ptx::wgmma_wait_for(d);
-                ring.release_before(position, chunk > first);
-            }
+                multiply_stage<kN>(chunk, slab, part, rule, position, d);
         });
         if (chunk < work.chunk_end) {
             const auto multiply_end = [&]<int kN>() { this->multiply_end<kN>(work.chunk_end, chunk, slab, part, rule, position, d); };
@@ -151,7 +146,7 @@ struct WgmmaRs {
 
     // A stage of which this part has all chunks. Nothing in it branches, so that the compiler knows the descriptors of x to be uniform.
     template <int kN, class Position>
-    __device__ void multiply_stage(int chunk, bool stage_before, int slab, int part, const ScaleRule<kFormat>& rule, Position& position,
+    __device__ void multiply_stage(int chunk, int slab, int part, const ScaleRule<kFormat>& rule, Position& position,
                                    float (&d)[kSlabs][kConfig.block_m / 2]) const {
         ptx::mbarrier_wait(ring.full(position.stage), position.parity);
         const u64 x = x_descriptor<kN>(position.stage, part);
@@ -163,16 +158,10 @@ struct WgmmaRs {
             if (!kLoadAhead && i > 0) next = units.load(s, c);
             const Unit unit = next;
             if (kLoadAhead && i + 1 < StageUnits::kCount) next = units.load((i + 1) % kSlabs, (i + 1) / kSlabs);
-            multiply_unit<kN>(unit, chunk + c * kParts, rule, x + c * kXStep<kN>, d[s], [&] {
-                if (kOverlapStages && i == 0) ring.release_before(position, stage_before);  // its products are complete
-            });
+            multiply_unit<kN>(unit, chunk + c * kParts, rule, x + c * kXStep<kN>, d[s]);
         }
-        if constexpr (kOverlapStages) {
-            position.advance();
-        } else {
-            ptx::wgmma_wait_for(d);
-            ring.release(position);
-        }
+        ptx::wgmma_wait_for(d);
+        ring.release(position);
     }
     // The last stage, if this part has fewer chunks of it. For all rows of x that it holds, so that there are two of these only.
     template <int kN, class Position>
@@ -185,7 +174,7 @@ struct WgmmaRs {
         for (int c = 0; chunk + c * kParts < chunk_end; ++c) {
 #pragma unroll
             for (int s = 0; s < kSlabs; ++s)
-                multiply_unit<kN>(units.load(s, c), chunk + c * kParts, rule, x + c * kXStep<kN>, d[s], [] {});
+                multiply_unit<kN>(units.load(s, c), chunk + c * kParts, rule, x + c * kXStep<kN>, d[s]);
             ptx::wgmma_wait_for(d);
         }
         ring.release(position);
@@ -201,27 +190,23 @@ struct WgmmaRs {
         return ptx::swizzled_descriptor(ptx::uniform(ptx::descriptor_address(ring.x(stage)) + part * kXChunk<kN>));
     }
 
-    // between(): what is to be done when the group of WGMMAs before this unit's is complete.
-    template <int kN, class Between>
-    __device__ void multiply_unit(const Unit& unit, int chunk, const ScaleRule<kFormat>& rule, u64 x, float (&d)[kConfig.block_m / 2],
-                                  Between&& between) const {
-        const u32 scale_word = scales_of_chunk<kFormat>(unit.scale_word, chunk, arguments);
-        multiply_half<kN>(unit.words.x, unit.words.y, rule.multipliers(even_scales(scale_word)), x, d);
-        between();
-        multiply_half<kN>(unit.words.z, unit.words.w, rule.multipliers(odd_scales(scale_word)), x + 4, d);
-    }
-    // Two k16 steps under one scale are one group. The tensor cores may still read the fragments of the group before, so at
-    // most one group is in flight when new fragments are decoded.
+    // The tensor cores may still read the fragments of the group before, so at most one group is in flight when new fragments are decoded.
     template <int kN>
-    __device__ static void multiply_half(u32 word0, u32 word1, u32 multipliers, u64 x, float (&d)[kConfig.block_m / 2]) {
-        u32 a0[4], a1[4];
-        decode_fragment<kFormat>(word0, multipliers, a0);
-        decode_fragment<kFormat>(word1, multipliers, a1);
-        ptx::wgmma_fence();
-        ptx::Wgmma<kN>::rs(first<kN / 2>(d), a0, x);
-        ptx::Wgmma<kN>::rs(first<kN / 2>(d), a1, x + 2);
-        ptx::wgmma_commit();
-        ptx::wgmma_wait<1>();
+    __device__ void multiply_unit(const Unit& unit, int chunk, const ScaleRule<kFormat>& rule, u64 x, float (&d)[kConfig.block_m / 2]) const {
+        const u32 scale_word = scales_of_chunk<kFormat>(unit.scale_word, chunk, arguments);
+        const u32 words[4] = {unit.words.x, unit.words.y, unit.words.z, unit.words.w};
+        const u32 multipliers[2] = {rule.multipliers(even_scales(scale_word)), rule.multipliers(odd_scales(scale_word))};
+#pragma unroll
+        for (int first_step = 0; first_step < 4; first_step += kGroupSteps) {
+            u32 a[kGroupSteps][4];
+#pragma unroll
+            for (int i = 0; i < kGroupSteps; ++i) decode_fragment<kFormat>(words[first_step + i], multipliers[(first_step + i) / 2], a[i]);
+            ptx::wgmma_fence();
+#pragma unroll
+            for (int i = 0; i < kGroupSteps; ++i) ptx::Wgmma<kN>::rs(first<kN / 2>(d), a[i], x + 2 * (first_step + i));
+            ptx::wgmma_commit();
+            ptx::wgmma_wait<1>();
+        }
     }
 };
 

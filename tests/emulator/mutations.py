@@ -38,10 +38,10 @@ MUTATIONS = {
     ("pipeline.cuh", "«kConfig.cluster» * (lanes_arrive()"): {
         "one block of a cluster empties a stage for both": "1",
     },
-    ("pipeline.cuh", "condition && «ptx::lane_id() < kConfig.cluster», empty(stage)"): {
+    ("pipeline.cuh", "«ptx::lane_id() < kConfig.cluster», barrier"): {
         "a block tells the first of its cluster alone that a stage is empty": "ptx::lane_id() == 0",
     },
-    ("pipeline.cuh", "empty(stage), «ptx::lane_id()»);"): {
+    ("pipeline.cuh", "barrier, «ptx::lane_id()»);"): {
         "a block tells itself twice that a stage is empty, and the other not": "ptx::cluster_rank()",
     },
     ("pipeline.cuh", "«ptx::cluster_sync();»"): {
@@ -92,7 +92,7 @@ MUTATIONS = {
     ("wgmma_rs.cuh", "units.load(s, «c»), chunk + c"): {
         "the chunks of the last stage are multiplied with the weights of its first": "0",
     },
-    ("wgmma_rs.cuh", "x + «c» * kXStep<kN>, d[s], [] {}"): {
+    ("wgmma_rs.cuh", "x + «c» * kXStep<kN>, d[s]);\n            ptx"): {
         "the chunks of the last stage are multiplied with the x of its first": "0",
     },
     ("wgmma_rs.cuh", "if (half_of_x(kConfig, «work.tile_m»))"): {
@@ -101,20 +101,14 @@ MUTATIONS = {
     ("wgmma_rs.cuh", "ptx::wgmma_wait_for(d);\n        }\n        «ring.release(position);»"): {
         "consumers do not release the last stage": "position.advance();",
     },
-    ("wgmma_rs.cuh", "«ptx::wgmma_wait_for(d);»\n                ring.release_before"): {
+    ("wgmma_rs.cuh", "«ptx::wgmma_wait_for(d);»\n        ring.release"): {
         "products are not waited for": "",
-    },
-    ("wgmma_rs.cuh", "«ptx::wgmma_wait<1>();»"): {
-        "a stage is released while its products are in flight": "ptx::wgmma_wait<2>();",
-    },
-    ("wgmma_rs.cuh", "ring.release_before(position, «stage_before»);"): {
-        "a stage is released before there was one": "true",
     },
     ("wgmma_rs.cuh", "if (kParts > 1 && «chunk - part < work.chunk_end»)"): {
         "a part does not release a stage that had nothing for it": "false",
     },
-    ("wgmma_rs.cuh", "a1, «x + 2»"): {
-        "a k16 step reads the x of the next": "x + 4",
+    ("wgmma_rs.cuh", "a[i], x + 2 * «(first_step + i)»"): {
+        "a k16 step reads the x of the next": "(first_step + i + 1)",
     },
     ("warp_rs.cuh", "«ptx::mbarrier_wait(ring.full(position.stage), position.parity);»\n            const StageUnits"): {
         "warps do not wait for a full stage": "",
