@@ -211,7 +211,7 @@ CandidateList enumerate_candidates(const WeightsFormat& format, const ProblemSha
     // where many rows reuse it. `blocks` has no register path, so there both compete everywhere.
     const double rows = rows_per_group(shape);
     const bool blocks = format.layout == Layout::blocks;
-    const int share = blocks ? most : std::max(1, most / 6);
+    const int share = blocks ? most : std::max(1, most / 12);
     std::vector<KernelConfig> others;
     if (blocks || rows <= 16) others = collect([](Enumerator& e) { e.mma(); }, blocks ? most / 2 : share);
     if (blocks || rows >= 64) {

@@ -9,7 +9,7 @@ namespace {
 
 // Hopper at its usual clock. The ranking needs ratios, not exact figures.
 constexpr double kClockPerUs = 1700;
-constexpr double kHbmBytesPerUs = 3.3e6;
+constexpr double kMemoryShare = 0.95;               // of what memory could give
 constexpr double kL2BytesPerUs = 5.5e6;
 constexpr double kFmaPerClock = 2048;               // of an SM's tensor cores, bf16
 constexpr double kDecodedPerClockAndWarpgroup = 26;  // weights, of one consumer warpgroup
@@ -19,8 +19,9 @@ constexpr double kManyBytesInFlight = 110 * 1024;   // more make the first ones 
 constexpr double kBytesPerWeight = 0.5 + 1.0 / kBlockElements;
 constexpr double kSmBandwidthShare = 1.6;           // one SM alone draws this many times its share
 constexpr double kTileOverheadClocks = 600;         // descriptors, barrier round trips, the tail of the store
-constexpr double kStageOverheadClocks = 200;        // waiting for, and giving back, a stage
+constexpr double kStageOverheadClocks = 300;        // waiting for, and giving back, a stage
 constexpr double kSplitOverheadUs = 3;
+constexpr double kSplitSlowdown = 1.06;             // seen: evenness gains less than it should
 
 std::int64_t groups_of(const ProblemShape& s) { return s.groups ? s.groups : s.experts; }
 
@@ -99,7 +100,7 @@ double estimate_us(const KernelConfig& c, const ProblemShape& shape, const Devic
     const double row_bytes = double(shape.rows) * double(shape.k + shape.n) * 2;
     const double in_flight =
         double(shared_bytes(c)) * blocks_per_sm * std::max(1, c.stages - 1) / c.stages;  // one stage is being read
-    const double hbm_us = (weight_bytes + row_bytes) / kHbmBytesPerUs *
+    const double hbm_us = (weight_bytes + row_bytes) / (kMemoryShare * limits.memory_bytes_per_us) *
                           (1 + kBytesInFlight / 8 / in_flight + 0.1 * std::max(0.0, in_flight / kManyBytesInFlight - 1));
     const double tile_bytes = tiles * k * c.block_n * kBytesPerWeight + count.mma_rows * n_tiles * k * 2 / c.cluster;
     const double l2_us = tile_bytes / kL2BytesPerUs;
@@ -113,7 +114,7 @@ double estimate_us(const KernelConfig& c, const ProblemShape& shape, const Devic
     us *= 1 + 0.01 * std::abs(std::log2(c.block_m / std::clamp(1.5 * rows_per_group(shape), 8.0, 256.0)));
     if (c.split_k != 1) {  // partial sums go out and come back
         const double partials = c.split_k == 0 ? std::min(slots, pieces) : pieces;
-        us += kSplitOverheadUs +
+        us = us * kSplitSlowdown + kSplitOverheadUs +
               partials * std::min(double(c.block_m), rows_per_group(shape)) * c.block_n * 8 / kL2BytesPerUs;
     }
     return us;

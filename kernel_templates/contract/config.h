@@ -40,6 +40,7 @@ struct DeviceLimits {
     int shared_bytes_per_sm = 233472;     // 228 KiB, 1 KiB of it reserved for each block
     int registers_per_sm = 65536;
     i64 workspace_bytes = 256ll << 20;  // the most scratch a split-k config may ask for
+    double memory_bytes_per_us = 3.35e6;  // what memory could give at its clock; for the tuner's cost model
 };
 
 enum class Reject : u8 {

@@ -55,6 +55,10 @@ DeviceLimits read_limits(CUdevice device) {
     limits.shared_bytes_per_block = device_attribute(device, CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN);
     limits.shared_bytes_per_sm = device_attribute(device, CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR);
     limits.registers_per_sm = device_attribute(device, CU_DEVICE_ATTRIBUTE_MAX_REGISTERS_PER_MULTIPROCESSOR);
+    // kHz times bits, two transfers a clock. A device that does not tell keeps the default.
+    const double kilobits = double(device_attribute(device, CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE)) *
+                            device_attribute(device, CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH);
+    if (kilobits > 0) limits.memory_bytes_per_us = kilobits * 2 / 8 / 1000;
     return limits;
 }
 
