@@ -17,7 +17,7 @@ struct CandidateList {
     std::int64_t admissible = 0;              // those that it let through, before pruning
 };
 
-inline constexpr int kMostCandidates = 30;  // of a bucket
+inline constexpr int kMostCandidates = 24;  // of a bucket
 
 CandidateList enumerate_candidates(const WeightsFormat& format, const ProblemShape& shape, const DeviceLimits& limits,
                                    Device::Kind kind, int most = kMostCandidates);

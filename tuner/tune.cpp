@@ -15,9 +15,9 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr TimingOptions kQuick = {.repeats = 3, .replay_us = 1500};
-constexpr TimingOptions kFinal = {.repeats = 13, .replay_us = 3000};
+constexpr TimingOptions kFinal = {.repeats = 9, .replay_us = 3000};
 constexpr double kWarmRounds = 3;              // that a timing launches before it counts
-constexpr std::size_t kFinalists = 6;          // and the default
+constexpr std::size_t kFinalists = 5;          // and the default
 constexpr double kFinalistSlack = 1.15;        // slower than this times the best in the quick round: no finalist
 constexpr std::size_t kMostNeighbours = 8;     // candidates from requests before this one
 constexpr double kNeighbourRows = 4;           // that have so many times its rows, or so many times fewer, at most
