@@ -53,9 +53,12 @@ struct RingPosition {
         }
     }
     __device__ void advance(int count) {
-        const u32 end = stage + count * kStageBytes, turns = end / kRingBytes;
-        stage = end - turns * kRingBytes;
-        parity ^= turns & 1;
+        stage += count % kConfig.stages * kStageBytes;
+        parity ^= count / kConfig.stages & 1;
+        if (stage >= kRingBytes) {
+            stage -= kRingBytes;
+            parity ^= 1;
+        }
     }
 };
 

@@ -1,5 +1,5 @@
 // Few rows of x: a consumer warp multiplies its 16 outputs of a slab by mma.sync, whose fragments and accumulators are WGMMA's. It needs
-// no waits, so that the loads of a stage are under the products of the one before.
+// no waits.
 #pragma once
 
 #include "contract/arguments.h"

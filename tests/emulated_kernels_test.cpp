@@ -1,6 +1,7 @@
 // The kernels' own text on the CPU, in random interleavings: docs/emulator.md.
 #include <catch2/catch_get_random_seed.hpp>
 
+#include "emulated/pipeline.cuh"
 #include "emulator/instances.h"
 #include "support/kernel_checks.h"
 
@@ -74,4 +75,28 @@ TEST_CASE("groups that the grids before still change", "[wgmma_rs]") {
 TEST_CASE("all kernels, for as long as you like", "[.long]") {
     for (const auto instances : {emulator::mma_instances, emulator::wgmma_ss_instances, emulator::wgmma_rs_instances})
         check_instances(instances(), Catch::getSeed(), 50);
+}
+
+TEST_CASE("a position in the ring goes on by many stages as by one at a time") {
+    constexpr KernelConfig kThreeStages =
+        emulator::with(emulator::config(Variant::wgmma_rs, 16, 384, 192, 16, 3, 1), Layout::native);
+    using Position = RingPosition<kThreeStages>;
+    for (int start = 0; start < 6; ++start) {
+        Position one;
+        for (int i = 0; i < start; ++i) one.advance();
+        const Position from = one;
+        for (int count = 0; count < 20; ++count) {
+            Position many = from;
+            many.advance(count);
+            CHECK(many.stage == one.stage);
+            CHECK(many.parity == one.parity);
+            one.advance();
+        }
+        Position far = from;
+        far.advance(1 << 25);  // 2^31 of K in chunks of 64
+        Position same = from;
+        same.advance((1 << 25) % 6);
+        CHECK(far.stage == same.stage);
+        CHECK(far.parity == same.parity);
+    }
 }

@@ -128,7 +128,7 @@ constexpr int consumer_registers(const KernelConfig& c) {
 // Whether the consumers of a wgmma_rs kernel multiply by mma.sync, a warp its 16 outputs of a slab: faster for up to 8 rows a tile.
 constexpr bool warps_multiply(const KernelConfig& c) { return c.variant == Variant::wgmma_rs && c.block_m == 8; }
 
-// The n that wgmma kernels are instantiated for: a tile of 130 rows pays for 144 of them, not 256. The next after n; the first after 0.
+// The n that wgmma kernels are instantiated for: a tile of 130 rows pays for 136 of them, not 160. The next after n; the first after 0.
 // Few: each costs compile time. Dense towards block_m: a group's rows are spread evenly over its tiles, and a tuned block_m fits the rows.
 constexpr int next_tile_rows(int n, int block_m) {
     if (block_m <= 32) return n + 8;
