@@ -6,6 +6,7 @@
 #include "pipeline.cuh"
 #include "ptx.cuh"
 #include "scheduler.cuh"
+#include "x_tile.cuh"
 
 namespace mxfp4 {
 

@@ -4,10 +4,9 @@
 #include "contract/arguments.h"
 #include "contract/config.h"
 #include "decode.cuh"
-#include "epilogue.cuh"
-#include "pipeline.cuh"
 #include "ptx.cuh"
 #include "scheduler.cuh"
+#include "x_tile.cuh"
 
 namespace mxfp4 {
 

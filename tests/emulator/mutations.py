@@ -50,7 +50,7 @@ MUTATIONS = {
     ("pipeline.cuh", "«__syncwarp();»"): {
         "a warp releases a stage that some of its lanes still read": "",
     },
-    ("pipeline.cuh", "copy_elements(to + row * 128 + «((piece ^ (row & 7)) << 4)»"): {
+    ("x_tile.cuh", "copy_elements(to + row * 128 + «((piece ^ (row & 7)) << 4)»"): {
         "two pieces of an unaligned x are swapped": "((piece ^ (row & 7) ^ 1) << 4)",
     },
     ("producer.cuh", "«(chunk + c) % 2 != ptx::cluster_rank()»"): {
