@@ -42,10 +42,22 @@ struct TileCursor {
     }
 };
 
-// A thread's scratch. It grows at a thread's first launch and is kept, so that later launches allocate nothing.
+// A thread's scratch. It grows at a thread's first launch, also where other threads leave it no tile, and is kept, so that later launches
+// allocate nothing.
 struct Scratch {
     std::vector<float> x, w, acc;
     float scale_of_byte[256];
+
+    void make_room(const KernelConfig& c, int block_k) {
+        grow(x, std::size_t(c.block_m) * block_k);
+        grow(w, std::size_t(kSlabRows) * block_k);
+        grow(acc, std::size_t(c.block_m) * c.block_n);
+    }
+
+  private:
+    static void grow(std::vector<float>& v, std::size_t size) {
+        if (v.size() < size) v.resize(size);
+    }
 };
 
 class HostKernel final : public Kernel {
@@ -76,6 +88,7 @@ class HostKernel final : public Kernel {
         void work() {
             thread_local Scratch scratch;
             const KernelConfig& c = kernel->config_;
+            scratch.make_room(c, kernel->block_k(*arguments));
             const i64 n_tiles = ceil_div(arguments->n, c.block_n);
             TileCursor cursor;
             for (;;) {
@@ -87,6 +100,8 @@ class HostKernel final : public Kernel {
             }
         }
     };
+
+    int block_k(const MatmulArguments& a) const { return int(std::min<i64>(config_.block_k, round_up(a.k, kChunkK))); }
 
     // Rows first_row .. of a group (counted from its start), outputs n0 .. n0 + block_n - 1.
     void compute(const MatmulArguments& a, i32 group, i64 first_row, i64 n0, Scratch& scratch) const {
@@ -102,10 +117,7 @@ class HostKernel final : public Kernel {
         }
         const ExpertView view = expert_view(a, expert, scratch);
         const i64 width = round_up(n_count, kSlabRows);
-        const int block_k = int(std::min<i64>(config_.block_k, round_up(a.k, kChunkK)));
-        scratch.x.resize(std::max<std::size_t>(scratch.x.size(), std::size_t(config_.block_m) * block_k));
-        scratch.w.resize(std::max<std::size_t>(scratch.w.size(), std::size_t(kSlabRows) * block_k));
-        scratch.acc.resize(std::max<std::size_t>(scratch.acc.size(), std::size_t(config_.block_m) * config_.block_n));
+        const int block_k = this->block_k(a);
         float* const acc = scratch.acc.data();
         std::fill_n(acc, rows * width, 0.0f);
         for (i64 k0 = 0; k0 < a.k; k0 += block_k) {
