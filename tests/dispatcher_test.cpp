@@ -1,103 +1,19 @@
-// The dispatcher on Device::host(): choice, concurrency, errors, scratch, and what a hit costs.
+// The dispatcher on Device::host(): results, choice, concurrency, errors.
 #include <catch2/catch_test_macros.hpp>
 
 #include <atomic>
-#include <chrono>
-#include <cstdlib>
 #include <functional>
-#include <new>
 #include <optional>
-#include <set>
 #include <thread>
 
-#include <mxfp4/mxfp4.h>
-
-#include "backends/backend.h"
-#include "cache/cache.h"
-#include "cache/problem_key.h"
 #include "core/config_text.h"
-#include "dispatcher/kernel_set.h"
-#include "dispatcher/scratch.h"
-#include "support/map_packer.h"
+#include "support/host_dispatcher.h"
 #include "support/temporary_folder.h"
 
 using namespace mxfp4;
 using namespace mxfp4::test;
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-static constexpr bool kSanitized = true;  // times mean nothing then
-#else
-static constexpr bool kSanitized = false;
-#endif
-
-// Counts what a thread allocates, in the library too.
-static thread_local long allocations = 0;
-void* operator new(std::size_t bytes) {
-    ++allocations;
-    if (void* const pointer = std::malloc(bytes ? bytes : 1)) return pointer;
-    throw std::bad_alloc();
-}
-[[gnu::noinline]] void operator delete(void* pointer) noexcept { std::free(pointer); }
-[[gnu::noinline]] void operator delete(void* pointer, std::size_t) noexcept { std::free(pointer); }
-
 namespace {
-
-struct Host {
-    Random random{7};
-    Checkpoint checkpoint;
-    MapPacked packed;
-
-    explicit Host(i64 experts = 3, i64 n = 96, i64 k = 64, WeightsFormat format = {}, int high = 128)
-        : checkpoint(random_checkpoint(random, experts, n, k, high - 12, high)),
-          packed(pack_by_maps(checkpoint, format)) {}
-
-    PackedView view() const {
-        PackedView v;
-        v.info.format = packed.format;
-        v.info.layout_version = kLayoutVersion[int(packed.format.layout)];
-        v.info.experts = checkpoint.experts;
-        v.info.n = checkpoint.n;
-        v.info.k = checkpoint.k;
-        v.values = packed.values.data();
-        v.scales = packed.scales.data();
-        // A packed file has it for native; for the others the dispatcher works it out.
-        if (packed.format.layout == Layout::native && !packed.expert_scale.empty())
-            v.expert_scale = packed.expert_scale.data();
-        return v;
-    }
-};
-
-struct Rows {
-    Routing routing;
-    i64 rows, k;
-    std::vector<u16> x;
-    PoisonedRows y;
-
-    Rows(Host& host, i64 rows_, i64 y_stride = 0)
-        : routing(random_routing(host.random, rows_, host.checkpoint.experts, host.checkpoint.experts, true)),
-          rows(rows_),
-          k(host.checkpoint.k),
-          x(random_bf16(host.random, std::size_t(rows_ * k))),
-          y(rows_, host.checkpoint.n, y_stride ? y_stride : host.checkpoint.n) {}
-
-    Problem problem(const Weights& weights) {
-        return {.x = x.data(),
-                .weights = weights,
-                .expert_offsets = routing.offsets.data(),
-                .expert_ids = routing.ids.data(),
-                .groups = routing.groups(),
-                .rows = rows,
-                .y = y.data(),
-                .y_stride = y.stride};
-    }
-    std::string judged(const Host& host) const {
-        std::vector<float> want(std::size_t(rows * host.checkpoint.n));
-        reference_matmul(host.checkpoint.view(),
-                         {x.data(), 0, routing.offsets.data(), routing.ids.data(), routing.groups(), rows}, want.data(),
-                         0);
-        return judge(y, want, routing.offsets);
-    }
-};
 
 struct Messages {
     std::vector<std::string> said;
@@ -111,8 +27,6 @@ struct Messages {
     }
 };
 
-Dispatcher host_dispatcher() { return Dispatcher({.device = Device::host()}); }
-
 std::string what_of(const std::function<void()>& call, ErrorCode code) {
     try {
         call();
@@ -122,19 +36,6 @@ std::string what_of(const std::function<void()>& call, ErrorCode code) {
     }
     FAIL("nothing was thrown");
     return "";
-}
-
-// Files a winner for the weights and rows as the tuner would.
-void put_winner(const std::filesystem::path& database, const Host& host, i64 rows, const std::string& config,
-                const std::string& hash = "") {
-    const auto backend = make_host_backend({});
-    const WeightsInfo info = host.view().info;
-    Winner winner;
-    winner.key = problem_key(*backend, info.format, info.layout_version, {info.experts, info.n, info.k, rows});
-    winner.key.kernel_hash = hash.empty() ? backend->kernel_hash(Variant::host) : hash;
-    winner.config = config;
-    winner.us = winner.us_p10 = winner.us_p90 = winner.us_default = 1;
-    Cache::open(database, Cache::Mode::read_write).put(winner);
 }
 
 }  // namespace
@@ -305,96 +206,6 @@ TEST_CASE("eight threads on one dispatcher, new sizes among them, all get the ri
     for (const Rows& rows : work) REQUIRE(rows.judged(host) == "");
 }
 
-TEST_CASE("a kernel is loaded once, whoever asks, and one that cannot be says so again") {
-    const auto backend = make_host_backend({});
-    KernelSet kernels(*backend);
-    const KernelConfig config = parse_config("host/native bm8 bn64 bk64 w1 s1 k1"),
-                       bad = parse_config("host/native bm8 bn65 bk64 w1 s1 k1");
-    CHECK(kernels.stand_in({}, {4, 64, 64, 8}, false) == nullptr);
-    std::vector<const LoadedKernel*> got(8);
-    std::atomic<int> refused = 0;
-    std::vector<std::thread> threads;
-    for (int t = 0; t < 8; ++t)
-        threads.emplace_back([&, t] {
-            got[std::size_t(t)] = &kernels.get(config, {}, 16, How::exact);
-            try {
-                kernels.get(bad, {}, 16, How::exact);
-            } catch (const Error& error) {
-                refused += error.code() == ErrorCode::compile;
-            }
-        });
-    for (std::thread& thread : threads) thread.join();
-    CHECK(std::set(got.begin(), got.end()).size() == 1);
-    CHECK(refused == 8);
-
-    kernels.get(parse_config("host/native bm64 bn64 bk64 w1 s1 k1"), {}, 1024, How::fallback);
-    CHECK(kernels.stand_in({}, {4, 64, 64, 20}, true) == got[0]);
-    CHECK(kernels.stand_in({}, {4, 64, 64, 4000}, true)->rows == 1024);
-    CHECK(kernels.stand_in({Layout::hopper, 8}, {4, 64, 64, 20}, false) == nullptr);
-    CHECK(kernels.stand_in({}, {4, 64, 65, 20}, false) == nullptr);
-}
-
-TEST_CASE("a hit allocates nothing, and prepare makes hits") {
-    Host host;
-    Dispatcher dispatcher = host_dispatcher();
-    const Weights weights = dispatcher.upload(host.view());
-    dispatcher.prepare(weights, {.max_rows = 300, .groups = 7});
-    CHECK(dispatcher.workspace_bytes(weights, 300) == 0);  // the host splits no k
-    std::vector<Rows> work;
-    for (const i64 rows : {300, 1, 2, 7, 64, 200}) work.emplace_back(host, rows);
-    dispatcher.run(work[0].problem(weights));  // this thread's scratch in the host kernel
-    for (Rows& rows : work)
-        for (const int groups : {1, 2, 3}) {
-            Problem problem = rows.problem(weights);
-            problem.groups = groups;
-            const long before = allocations;
-            dispatcher.run(problem);
-            REQUIRE(allocations == before);
-        }
-    const long before = allocations;
-    Rows unprepared(host, 5000);
-    CHECK(allocations > before);  // the counter counts
-    const long made = allocations;
-    dispatcher.run(unprepared.problem(weights));
-    CHECK(allocations > made);
-}
-
-TEST_CASE("a hit costs at most 200 ns over the bare launch") {
-    // A group without rows: the host kernel looks at its offsets and returns.
-    const TemporaryFolder folder;
-    Host host;
-    put_winner(folder / "t.sqlite", host, 4, "host/native bm8 bn64 bk64 w1 s1 k1");
-    Dispatcher dispatcher({.device = Device::host(), .cache = folder / "t.sqlite"});
-    const Weights weights = dispatcher.upload(host.view());
-    const auto backend = make_host_backend({});
-    const KernelPtr kernel = backend->load(parse_config("host/native bm8 bn64 bk64 w1 s1 k1"), {});
-    const i32 offsets[] = {0, 0};
-    std::vector<u16> x(4 * 64), y(4 * 96);
-    MatmulArguments arguments = arguments_of(host.packed, host.checkpoint);
-    arguments.x = x.data();
-    arguments.y = y.data();
-    arguments.expert_offsets = offsets;
-    arguments.rows = 4;
-    arguments.groups = 1;
-    const Problem problem{
-        .x = x.data(), .weights = weights, .expert_offsets = offsets, .groups = 1, .rows = 4, .y = y.data()};
-    const auto batch_ns = [](auto launch) {
-        constexpr int kBatch = 1000;
-        const auto start = std::chrono::steady_clock::now();
-        for (int i = 0; i < kBatch; ++i) launch();
-        return std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now() - start).count() / kBatch;
-    };
-    std::vector<double> bare, hits;
-    for (int batch = 0; batch < 101; ++batch) {
-        bare.push_back(batch_ns([&] { kernel->launch(arguments, nullptr); }));
-        hits.push_back(batch_ns([&] { dispatcher.run(problem); }));
-    }
-    std::sort(bare.begin(), bare.end());
-    std::sort(hits.begin(), hits.end());
-    INFO("bare launch " << bare[50] << " ns, dispatched " << hits[50] << " ns");
-    if (!kSanitized) CHECK(hits[50] - bare[50] <= 200);
-}
-
 TEST_CASE("no rows, no launch") {
     Host host;
     Dispatcher dispatcher = host_dispatcher();
@@ -489,39 +300,4 @@ TEST_CASE("dispatchers and weights move, and weights may outlive their dispatche
     second = host_dispatcher();
     what_of([&] { second.run(rows.problem(moved)); }, ErrorCode::invalid_argument);
     CHECK(moved.info().n == 96);
-}
-
-TEST_CASE("split-k scratch: a stream's own, zeroed, and a graph's own for good") {
-    const auto backend = make_host_backend({});
-    ScratchBuffers scratch(*backend);
-    const auto stream = [](std::uintptr_t handle) { return reinterpret_cast<Stream>(handle); };
-    const ScratchNeed small{1024, 4096}, large{2048, 1 << 20}, wide{4096, 4096};
-    CHECK(scratch.find(stream(16), small) == nullptr);
-    const Scratch& first = scratch.make(stream(16), small);
-    for (i64 i = 0; i < first.counter_bytes; ++i) REQUIRE(static_cast<u8*>(first.data)[i] == 0);
-    CHECK(scratch.find(stream(16), small) == &first);
-    CHECK(&scratch.make(stream(16), small) == &first);
-    CHECK(scratch.find(stream(32), small) == nullptr);
-    CHECK(scratch.find(stream(16), large) == nullptr);
-    const Scratch& grown = scratch.make(stream(16), large);
-    CHECK(scratch.find(stream(16), small) == &grown);
-    CHECK(scratch.find(stream(16), wide) == nullptr);  // its counters would lie among the others' partial tiles
-
-    CHECK(scratch.find_for_graph(stream(16), 5, small) == nullptr);
-    scratch.reserve_for_graphs(2, large, stream(16));
-    const Scratch* const graph = scratch.find_for_graph(stream(16), 5, small);
-    REQUIRE(graph);
-    CHECK(graph != &grown);
-    CHECK(scratch.find_for_graph(stream(16), 5, large) == graph);
-    const Scratch* const another = scratch.find_for_graph(stream(16), 6, large);
-    CHECK((another && another != graph));
-    CHECK(scratch.find_for_graph(stream(32), 5, large) == nullptr);  // a forked stream may overlap: none left for it
-    scratch.reserve_for_graphs(1, large, stream(16));
-    CHECK(scratch.find_for_graph(stream(32), 5, large) != nullptr);
-    CHECK(scratch.find_for_graph(stream(16), 5, wide) == nullptr);
-
-    // CU_STREAM_PER_THREAD is one handle for a stream of each thread.
-    const Scratch* const mine = &scratch.make(stream(2), small);
-    CHECK(scratch.find(stream(2), small) == mine);
-    std::thread([&] { CHECK(scratch.find(stream(2), small) == nullptr); }).join();
 }
