@@ -3,11 +3,10 @@
 
 #include <mxfp4/mxfp4.h>
 
-#include "cache/cache.h"
-#include "cache/problem_key.h"
 #include "core/config_text.h"
 #include "cuda/driver.h"
 #include "support/device_case.h"
+#include "support/put_winner.h"
 #include "tools/nvrtc_of_environment.h"
 
 namespace mxfp4::test {
@@ -115,15 +114,10 @@ inline DispatcherOptions options_of(const std::filesystem::path& cache = {}, Log
     return {.device = Device::cuda(0), .cache = cache, .log = std::move(log), .nvrtc = nvrtc_of_environment()};
 }
 
-// Files a config as the winner for these weights and rows. hash: of its kernel text; empty: as it is now.
+// hash: empty: the config's as it is now.
 inline void put_winner(const std::filesystem::path& database, const WeightsInfo& info, i64 rows,
                        const std::string& config, const std::string& hash = "") {
-    Winner winner;
-    winner.key = problem_key(gpu(), info.format, info.layout_version, {info.experts, info.n, info.k, rows});
-    winner.key.kernel_hash = hash.empty() ? gpu().kernel_hash(parse_config(config).variant) : hash;
-    winner.config = config;
-    winner.us = winner.us_p10 = winner.us_p90 = winner.us_default = 1;
-    Cache::open(database, Cache::Mode::read_write).put(winner);
+    put_winner(database, gpu(), info, rows, config, hash.empty() ? gpu().kernel_hash(parse_config(config).variant) : hash);
 }
 
 inline constexpr const char* kSplitConfig = "wgmma_rs/native bm16 bn64 bk64 w8 s6 k4";

@@ -8,9 +8,8 @@
 #include <mxfp4/mxfp4.h>
 
 #include "backends/backend.h"
-#include "cache/cache.h"
-#include "cache/problem_key.h"
 #include "support/map_packer.h"
+#include "support/put_winner.h"
 
 namespace mxfp4::test {
 
@@ -75,17 +74,11 @@ struct Rows {
 
 inline Dispatcher host_dispatcher() { return Dispatcher({.device = Device::host()}); }
 
-// Files a winner for the weights and rows as the tuner would.
+// hash: empty: the host kernel's as it is now, whatever the config.
 inline void put_winner(const std::filesystem::path& database, const Host& host, i64 rows, const std::string& config,
-                const std::string& hash = "") {
+                       const std::string& hash = "") {
     const auto backend = make_host_backend({});
-    const WeightsInfo info = host.view().info;
-    Winner winner;
-    winner.key = problem_key(*backend, info.format, info.layout_version, {info.experts, info.n, info.k, rows});
-    winner.key.kernel_hash = hash.empty() ? backend->kernel_hash(Variant::host) : hash;
-    winner.config = config;
-    winner.us = winner.us_p10 = winner.us_p90 = winner.us_default = 1;
-    Cache::open(database, Cache::Mode::read_write).put(winner);
+    put_winner(database, *backend, host.view().info, rows, config, hash.empty() ? backend->kernel_hash(Variant::host) : hash);
 }
 
 }  // namespace mxfp4::test
