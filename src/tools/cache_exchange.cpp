@@ -7,14 +7,10 @@
 
 #include <fmt/format.h>
 
-#include "cache/upkeep.h"
 #include "cache/winner_json.h"
 #include "core/new_file.h"
 
 namespace mxfp4::cache_tool {
-
-using Json = nlohmann::json;
-using Path = std::filesystem::path;
 
 namespace {
 

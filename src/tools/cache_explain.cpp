@@ -6,13 +6,9 @@
 #include <fmt/format.h>
 
 #include "cache/problem_key.h"
-#include "cache/upkeep.h"
 #include "core/config_text.h"
 
 namespace mxfp4::cache_tool {
-
-using Json = nlohmann::json;
-using Path = std::filesystem::path;
 
 namespace {
 
@@ -109,15 +105,13 @@ int explain(Tool& tool, Arguments& arguments) {
     const auto backend = make_backend(arguments.device.device(), arguments.device.backend_options());
     const Explanation e = explain_choice(winners, *backend, format, shape);
     if (tool.json()) {
-        Json refused = Json::array();
-        for (const Finding& finding : e.refused) refused.push_back({{"key", finding.key}, {"reason", finding.reason}});
         Json closest;
         if (e.nearest) closest = {{"key", e.nearest->winner.key.text()}, {"differs", e.nearest->differs}};
         tool.print(Json{{"how", to_string(e.how)},
                         {"config", e.config},
                         {"key", e.key.text()},
                         {"nearest", closest},
-                        {"refused", refused}});
+                        {"refused", to_json(e.refused)}});
         return kExitDone;
     }
     tool.print(fmt::format("how      {}", to_string(e.how)));

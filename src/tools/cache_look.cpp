@@ -3,13 +3,9 @@
 
 #include <fmt/format.h>
 
-#include "cache/upkeep.h"
 #include "cache/winner_json.h"
 
 namespace mxfp4::cache_tool {
-
-using Json = nlohmann::json;
-using Path = std::filesystem::path;
 
 void require_there(const Path& path) {
     if (std::error_code error; !std::filesystem::exists(path, error) && !error)
@@ -33,6 +29,12 @@ std::vector<Winner> winners_of(Tool& tool, const Path& path) {
 std::string summary(const Winner& w) {
     return fmt::format("{}  {}  {:.2f} us (default {:.2f})  {}  {}", w.key.hash(), w.config, w.us, w.us_default,
                        to_string(w.status), w.tuned_at);
+}
+
+Json to_json(const std::vector<Finding>& findings, const char* name) {
+    Json array = Json::array();
+    for (const Finding& finding : findings) array.push_back({{name, finding.key}, {"reason", finding.reason}});
+    return array;
 }
 
 int list(Tool& tool, Arguments& arguments) {

@@ -7,17 +7,23 @@
 #include <string>
 #include <vector>
 
+#include <nlohmann/json.hpp>
+
 #include "cache/cache.h"
+#include "cache/upkeep.h"
 #include "tools/device_arguments.h"
 #include "tools/tool.h"
 
 namespace mxfp4::cache_tool {
 
+using Json = nlohmann::json;
+using Path = std::filesystem::path;
+
 struct Arguments {
     explicit Arguments(Tool& tool) : device(tool) {}
 
     DeviceArguments device;
-    std::filesystem::path other, output;
+    Path other, output;
     std::string key, file, layout = "native", scale_class = "folded";
     std::vector<std::int64_t> shape;
     std::int64_t rows = 0, groups = 0;
@@ -26,11 +32,13 @@ struct Arguments {
 };
 
 // Throws Error cache where there is no such file.
-void require_there(const std::filesystem::path& path);
-Cache open_existing(const std::filesystem::path& path, Cache::Mode mode);
+void require_there(const Path& path);
+Cache open_existing(const Path& path, Cache::Mode mode);
 // Without damaged rows, of which it warns.
-std::vector<Winner> winners_of(Tool& tool, const std::filesystem::path& path);
+std::vector<Winner> winners_of(Tool& tool, const Path& path);
 std::string summary(const Winner& winner);  // one line
+// An object each: what it is about, under this name, and the reason.
+Json to_json(const std::vector<Finding>& findings, const char* name = "key");
 
 // cache_look.cpp
 int list(Tool& tool, Arguments& arguments);

@@ -6,12 +6,8 @@
 #include <fmt/format.h>
 
 #include "backends/cuda/jit.h"
-#include "cache/upkeep.h"
 
 namespace mxfp4::cache_tool {
-
-using Json = nlohmann::json;
-using Path = std::filesystem::path;
 
 namespace {
 
@@ -37,9 +33,7 @@ int verify_database(Tool& tool, Arguments& arguments) {
     for (const Finding& finding : bad)
         tool.warn(finding.key.empty() ? finding.reason : fmt::format("{}: {}", finding.key, finding.reason));
     if (tool.json()) {
-        Json array = Json::array();
-        for (const Finding& finding : bad) array.push_back({{"key", finding.key}, {"reason", finding.reason}});
-        tool.print(Json{{"ok", bad.empty()}, {"bad", array}});
+        tool.print(Json{{"ok", bad.empty()}, {"bad", to_json(bad)}});
     } else if (bad.empty()) {
         tool.print(fmt::format("'{}' is sound", path.string()));
     }
@@ -68,10 +62,10 @@ int gc(Tool& tool, Arguments& arguments) {
     }
     if (garbage.images_unknown) tool.say("some winners do not say which image they need: only damaged images go");
     if (tool.json()) {
-        Json rows = Json::array(), gone = Json::array();
-        for (const Finding& f : garbage.rows) rows.push_back({{"key", f.key}, {"reason", f.reason}});
-        for (const Finding& f : garbage.images) gone.push_back({{"image", f.key}, {"reason", f.reason}});
-        tool.print(Json{{"rows", rows}, {"images", gone}, {"bytes", bytes}, {"dry_run", arguments.dry_run}});
+        tool.print(Json{{"rows", to_json(garbage.rows)},
+                        {"images", to_json(garbage.images, "image")},
+                        {"bytes", bytes},
+                        {"dry_run", arguments.dry_run}});
         return kExitDone;
     }
     for (const Finding& f : garbage.rows) tool.print(fmt::format("row    {}  {}", f.key, f.reason));
