@@ -154,7 +154,7 @@ constexpr int x_rows_of_stage(const KernelConfig& c, int rows) { return x_box_ro
 constexpr int x_chunks_of_copy(const KernelConfig& c) { return c.cluster == 1 ? c.block_k / kChunkK : 1; }
 
 inline constexpr int kStageEndBytes = 128;        // of a pipeline stage: barriers and the work item; a stage is a multiple of 1024
-inline constexpr int kBarrierBytes = 2048;        // flags and work items, an upper bound
+inline constexpr int kBlockEndBytes = 2048;       // of a block: flags and work items, an upper bound
 inline constexpr int kStoreTileBytes = 8192;      // a consumer warpgroup's staging of 32 rows x 64 outputs, bf16 (or fp32)
 
 inline constexpr int kMostRowsOfParts = 32;       // the fp32 sums of a slab that a part hands over fill its staging
@@ -167,7 +167,7 @@ constexpr i64 shared_bytes(const KernelConfig& c) {
     }
     const i64 x = i64(c.block_m) * c.block_k * 2;
     const i64 w = c.variant == Variant::wgmma_rs ? i64(c.block_n) * c.block_k * 17 / 32 : i64(c.block_n) * c.block_k * 2;
-    const i64 bytes = c.stages * round_up(x + w + kStageEndBytes, 1024) + consumer_warpgroups(c) * kStoreTileBytes + kBarrierBytes;
+    const i64 bytes = c.stages * round_up(x + w + kStageEndBytes, 1024) + consumer_warpgroups(c) * kStoreTileBytes + kBlockEndBytes;
     return 1024 + round_up(bytes, 1024);  // 1024: the struct is aligned by hand
 }
 
