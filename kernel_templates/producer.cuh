@@ -3,6 +3,7 @@
 
 #include "contract/arguments.h"
 #include "contract/config.h"
+#include "contract/tensors.h"
 #include "pipeline.cuh"
 #include "ptx.cuh"
 #include "scheduler.cuh"
@@ -141,8 +142,15 @@ class Producer {
             load_by_copies<X::chunks>(work, early_stages);
     }
 
+    // Where x is copied from for an item.
+    __device__ XRows x_rows(const Work& work) const {
+        const XRows at = x_rows_at(work.row, work.rows, x_rows_of_stage(kConfig, work.tile_m), arguments_.rows);
+        return {ptx::uniform(at.first), ptx::uniform(at.before)};
+    }
+
     template <X kX>
     __device__ void load_by_copies(const Work& work, int early_stages) {
+        const XRows rows = x_rows(work);
         if (ptx::elect_one()) {
             Position position = position_;
             ptx::mbarrier_wait(ring_.empty(position.stage), position.parity ^ 1);
@@ -150,7 +158,7 @@ class Producer {
             if (work.chunk_begin >= work.chunk_end) ptx::mbarrier_arrive(ring_.full(position.stage));
             for (int chunk = work.chunk_begin; chunk < work.chunk_end; chunk += kChunks) {
                 ptx::mbarrier_wait(ring_.empty(position.stage), position.parity ^ 1);
-                issue_copies<kX>(work, chunk, position.stage, early_stages-- <= 0);
+                issue_copies<kX>(work, rows, chunk, position.stage, early_stages-- <= 0);
                 position.advance();
             }
         }
@@ -160,6 +168,7 @@ class Producer {
     }
 
     __device__ void load_with_threads(const Work& work) {
+        const XRows rows = x_rows(work);
         int chunk = work.chunk_begin;
         do {
             const u32 stage = position_.stage;
@@ -170,11 +179,11 @@ class Producer {
                 if (chunks <= 0)
                     ptx::mbarrier_arrive(ring_.full(stage));
                 else if (!arguments_.x_aligned)
-                    issue_copies<X::stored>(work, chunk, stage, true);
+                    issue_copies<X::stored>(work, rows, chunk, stage, true);
                 else if (arguments_.k % kChunkK == 0)
-                    issue_copies<X::whole>(work, chunk, stage, true);
+                    issue_copies<X::whole>(work, rows, chunk, stage, true);
                 else
-                    issue_copies<X::chunks>(work, chunk, stage, true);
+                    issue_copies<X::chunks>(work, rows, chunk, stage, true);
             }
             if (chunks > 0) weights_.copy(work, chunk, chunks, stage);  // none: perhaps no expert either
             if (!arguments_.x_aligned) store_x(work, chunk, chunks, stage);
@@ -187,7 +196,7 @@ class Producer {
 
     // One thread: announces what copies will bring of a stage, and asks for them; of weights only if they are not on their way.
     template <X kX>
-    __device__ void issue_copies(const Work& work, int chunk, u32 stage, bool weights_too) const {
+    __device__ void issue_copies(const Work& work, const XRows& rows, int chunk, u32 stage, bool weights_too) const {
         const u32 full = ring_.full(stage), x_chunk_bytes = x_rows_of_stage(kConfig, work.tile_m) * 128;
         const int left = work.chunk_end - chunk, chunks = kX == X::chunks && left < kChunks ? left : kChunks;
         ptx::mbarrier_arrive_expect_tx(full, weights_.bytes(work) + (kX == X::stored ? 0 : chunks * x_chunk_bytes));
@@ -201,11 +210,11 @@ class Producer {
                 const bool for_both = kConfig.cluster > 1 && work.shares_x;
                 if (for_both && (chunk + c) % 2 != ptx::cluster_rank()) continue;  // the other block brings it
                 if constexpr (kX == X::whole)
-                    for_both ? ptx::tensor_copy_to_both(to, x_map, {0, work.row, chunk + c}, full)
-                             : ptx::tensor_copy(to, x_map, {0, work.row, chunk + c}, full);
+                    for_both ? ptx::tensor_copy_to_both(to, x_map, {0, rows.first, rows.before, chunk + c}, full)
+                             : ptx::tensor_copy(to, x_map, {0, rows.first, rows.before, chunk + c}, full);
                 else
-                    for_both ? ptx::tensor_copy_to_both(to, x_map, (chunk + c) * kChunkK, work.row, full)
-                             : ptx::tensor_copy(to, x_map, (chunk + c) * kChunkK, work.row, full);
+                    for_both ? ptx::tensor_copy_to_both(to, x_map, {(chunk + c) * kChunkK, rows.first, rows.before}, full)
+                             : ptx::tensor_copy(to, x_map, {(chunk + c) * kChunkK, rows.first, rows.before}, full);
             }
     }
     __device__ void store_x(const Work& work, int chunk, int chunks, u32 stage) const {

@@ -107,29 +107,22 @@ __device__ inline void mbarrier_wait(u32 barrier, u32 parity) {
 
 // ---- Copies ---------------------------------------------------------------------------------------------------------
 
-// One box of a 2-D tensor map, at column c0 and row c1; outside the tensor it is zero. The bytes count on the barrier.
-__device__ inline void tensor_copy(u32 to, const TensorMap& map, int c0, int c1, u32 barrier) {
-    asm volatile(
-        "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];" ::"r"(to),
-        "l"(&map), "r"(c0), "r"(c1), "r"(barrier)
-        : "memory");
-}
-// The same of a 3-D map.
+// One box of a 3-D or 4-D tensor map; outside the tensor it is zero. The bytes count on the barrier. at: the box's first element,
+// innermost dimension first.
 __device__ inline void tensor_copy(u32 to, const TensorMap& map, const int (&at)[3], u32 barrier) {
     asm volatile(
         "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3, %4}], [%5];" ::"r"(to),
         "l"(&map), "r"(at[0]), "r"(at[1]), "r"(at[2]), "r"(barrier)
         : "memory");
 }
-// The same two for all blocks of a cluster of two: to the same address in each, counted on each one's barrier.
-inline constexpr u16 kBothBlocks = 3;
-__device__ inline void tensor_copy_to_both(u32 to, const TensorMap& map, int c0, int c1, u32 barrier) {
+__device__ inline void tensor_copy(u32 to, const TensorMap& map, const int (&at)[4], u32 barrier) {
     asm volatile(
-        "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1, {%2, %3}], [%4], "
-        "%5;" ::"r"(to),
-        "l"(&map), "r"(c0), "r"(c1), "r"(barrier), "h"(kBothBlocks)
+        "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3, %4, %5}], [%6];" ::"r"(to),
+        "l"(&map), "r"(at[0]), "r"(at[1]), "r"(at[2]), "r"(at[3]), "r"(barrier)
         : "memory");
 }
+// The same two for all blocks of a cluster of two: to the same address in each, counted on each one's barrier.
+inline constexpr u16 kBothBlocks = 3;
 __device__ inline void tensor_copy_to_both(u32 to, const TensorMap& map, const int (&at)[3], u32 barrier) {
     asm volatile(
         "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1, {%2, %3, %4}], [%5], "
@@ -137,7 +130,14 @@ __device__ inline void tensor_copy_to_both(u32 to, const TensorMap& map, const i
         "l"(&map), "r"(at[0]), "r"(at[1]), "r"(at[2]), "r"(barrier), "h"(kBothBlocks)
         : "memory");
 }
-// The same of a 4-D and a 5-D map, with a cache policy. at: the box's first element, innermost dimension first.
+__device__ inline void tensor_copy_to_both(u32 to, const TensorMap& map, const int (&at)[4], u32 barrier) {
+    asm volatile(
+        "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1, {%2, %3, %4, %5}], "
+        "[%6], %7;" ::"r"(to),
+        "l"(&map), "r"(at[0]), "r"(at[1]), "r"(at[2]), "r"(at[3]), "r"(barrier), "h"(kBothBlocks)
+        : "memory");
+}
+// Of a 4-D and a 5-D map, with a cache policy.
 __device__ inline void tensor_copy(u32 to, const TensorMap& map, const int (&at)[4], u32 barrier, u64 cache_policy) {
     asm volatile(
         "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1, {%2, %3, %4, %5}], "

@@ -6,6 +6,7 @@
 
 #include "contract/config.h"
 #include "contract/layout.h"
+#include "contract/tensors.h"
 
 using namespace mxfp4;
 
@@ -124,4 +125,24 @@ TEST_CASE("the swizzle constraints bind who unswizzles whole scale tiles") {
     CHECK(check_scale_swizzle(8, 128, 64, false) == Reject::none);
     CHECK(check_scale_swizzle(6, 192, 64, true) == Reject::scale_warps_not_power_of_two);
     CHECK(check_scale_swizzle(4, 128, 96, true) == Reject::block_k_not_multiple_of_64);
+}
+
+TEST_CASE("a box of x is the tile's rows, then zeros; never anything beyond x") {
+    const KernelConfig config{.variant = Variant::wgmma_rs, .block_m = 24, .block_n = 64, .block_k = 64, .num_warps = 8, .stages = 2};
+    for (int rows = 1; rows < 60; ++rows)
+        for (int begin = 0; begin < rows; ++begin)
+            for (int count = 1; count <= 24 && begin + count <= rows; ++count) {
+                INFO("rows [" << begin << ", " << begin + count << ") of " << rows);
+                const bool half = half_of_x(config, count);
+                MatmulArguments a = {};
+                a.rows = rows, a.k = 64, a.x_stride = 64;
+                const CopiedTensor x = x_tensor(config, a, half);
+                const XRows at = x_rows_at(begin, count, x_box_rows(config, half), rows);
+                REQUIRE((x.strides[1] == x.strides[2] && x.box[2] == 1 && at.before >= 0 && at.before < x.sizes[2]));
+                std::vector<int> copied;
+                for (int i = 0; i < x.box[1]; ++i)
+                    if (at.first + i < x.sizes[1]) copied.push_back(at.first + i + at.before);
+                REQUIRE((i64(copied.size()) >= count && copied.front() == begin && copied.back() < rows));
+                if (begin + count >= x.box[1]) CHECK(int(copied.size()) == count);
+            }
 }

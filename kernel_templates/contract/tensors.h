@@ -20,10 +20,23 @@ struct CopiedTensor {
 
 // x: all rows of a tile, or of half a tile, and all chunks of a stage; in shared memory chunk by chunk. Where K ends within a chunk,
 // chunk by chunk also in copies: only so does the copy engine know that the rest is zero.
+//
+// Rows of a box beyond the tile's become zero, and are not read: multiplied, zeros take less energy than the next group's rows. For this,
+// rows have two dimensions of the same stride. The first is as high as a box: a box that begins with its last r rows has no more than r.
+struct XRows {
+    int first, before;  // where a box begins in the two; the row of x is their sum
+};
+// Of a tile with rows [row, row + count) of x. (A tile that ends less than a box's height after x begins is followed by rows, not zeros.)
+constexpr XRows x_rows_at(int row, int count, int box_rows, int all_rows) {
+    const int height = box_rows < all_rows ? box_rows : all_rows, before = row + count > height ? row + count - height : 0;
+    return {row - before, before};
+}
 constexpr CopiedTensor x_tensor(const KernelConfig& c, const MatmulArguments& a, bool half) {
-    const int rows = x_box_rows(c, half);
-    if (a.k % kChunkK != 0) return {a.x, 2, true, 2, {a.k, a.rows}, {2, a.x_stride * 2}, {kChunkK, rows}};
-    return {a.x, 2, true, 3, {kChunkK, a.rows, a.k / kChunkK}, {2, a.x_stride * 2, kChunkK * 2}, {kChunkK, rows, x_chunks_of_copy(c)}};
+    const int box_rows = x_box_rows(c, half);
+    const i64 stride = a.x_stride * 2, height = box_rows < a.rows ? box_rows : a.rows, before = a.rows - height + 1;
+    if (a.k % kChunkK != 0) return {a.x, 2, true, 3, {a.k, height, before}, {2, stride, stride}, {kChunkK, box_rows, 1}};
+    return {a.x, 2, true, 4, {kChunkK, height, before, a.k / kChunkK}, {2, stride, stride, kChunkK * 2},
+            {kChunkK, box_rows, 1, x_chunks_of_copy(c)}};
 }
 
 // native: all slabs of a tile and all chunks of a stage, in units of 8 bytes. tile_bytes: kNativeValueTileBytes or

@@ -31,6 +31,10 @@ MUTATIONS = {
         "16 bytes too few are announced": "weights_.bytes(work) - 16",
         "16 bytes too many are announced": "weights_.bytes(work) + 16",
     },
+    ("producer.cuh", "x_rows_at(work.row, «work.rows»,"): {
+        "a tile's last row of x is taken for one beyond it": "work.rows - 1",
+        "x is copied from a row too far on": "work.rows + 1",
+    },
     ("pipeline.cuh", "«consumer_warpgroups(kConfig) * 4» * kConfig.cluster"): {
         "one arrival too few empties a stage": "consumer_warpgroups(kConfig) * 4 - 1",
         "one arrival too many must empty a stage": "consumer_warpgroups(kConfig) * 4 + 1",

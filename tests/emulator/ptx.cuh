@@ -87,17 +87,11 @@ void tensor_copy(u32 to, const TensorMap& map, const int (&at)[kRank], u32 barri
     tensor_copy_into(Block::current(), to, map, at, barrier);
     Block::current().maybe_yield();
 }
-inline void tensor_copy(u32 to, const TensorMap& map, int c0, int c1, u32 barrier) {
-    tensor_copy(to, map, {c0, c1}, barrier);
-}
 // Each of the two arrives when it likes.
 template <int kRank>
 void tensor_copy_to_both(u32 to, const TensorMap& map, const int (&at)[kRank], u32 barrier) {
     for (int rank = 0; rank < 2; ++rank) tensor_copy_into(Block::current().cluster().block(rank), to, map, at, barrier);
     Block::current().maybe_yield();
-}
-inline void tensor_copy_to_both(u32 to, const TensorMap& map, int c0, int c1, u32 barrier) {
-    tensor_copy_to_both(to, map, {c0, c1}, barrier);
 }
 inline constexpr u64 kEvictFirst = 0;
 inline void cp_async16(u32 to, const void* from, int valid) {
