@@ -18,19 +18,19 @@ struct CopiedTensor {
     int box[5];        // elements
 };
 
-// x: all rows of a tile, or of half a tile, and all chunks of a stage; in shared memory chunk by chunk. Where K ends within a chunk,
-// chunk by chunk also in copies: only so does the copy engine know that the rest is zero.
-//
-// Rows of a box beyond the tile's become zero, and are not read: multiplied, zeros take less energy than the next group's rows. For this,
-// rows have two dimensions of the same stride. The first is as high as a box: a box that begins with its last r rows has no more than r.
+// Where a box of x begins. Its rows beyond the tile's become zero, and are not read: multiplied, zeros take less energy than the next group's
+// rows. For this, rows have two dimensions of the same stride. The first is as high as a box: a box that begins with its last r rows has
+// no more than r.
 struct XRows {
-    int first, before;  // where a box begins in the two; the row of x is their sum
+    int first, before;  // in the two; the row of x is their sum
 };
 // Of a tile with rows [row, row + count) of x. (A tile that ends less than a box's height after x begins is followed by rows, not zeros.)
 constexpr XRows x_rows_at(int row, int count, int box_rows, int all_rows) {
     const int height = box_rows < all_rows ? box_rows : all_rows, before = row + count > height ? row + count - height : 0;
     return {row - before, before};
 }
+// x: all rows of a tile, or of half a tile, and all chunks of a stage; in shared memory chunk by chunk. Where K ends within a chunk,
+// chunk by chunk also in copies: only so does the copy engine know that the rest is zero.
 constexpr CopiedTensor x_tensor(const KernelConfig& c, const MatmulArguments& a, bool half) {
     const int box_rows = x_box_rows(c, half);
     const i64 stride = a.x_stride * 2, height = box_rows < a.rows ? box_rows : a.rows, before = a.rows - height + 1;
