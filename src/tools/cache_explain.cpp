@@ -7,6 +7,7 @@
 
 #include "cache/problem_key.h"
 #include "core/config_text.h"
+#include "tools/layout_arguments.h"
 
 namespace mxfp4::cache_tool {
 
@@ -45,19 +46,9 @@ Explanation explain_choice(const std::vector<Winner>& winners, const Backend& ba
 }
 
 WeightsFormat format_of(Arguments& arguments) {
-    return from_arguments([&] {
-        const WeightsFormat format{parse_layout(arguments.layout), 0, parse_scale_class(arguments.scale_class)};
-        if (format.layout == Layout::native) {
-            if (arguments.num_warps)
-                throw UsageError("--num-warps does not go with the native layout",
-                                 {"", "", "leave it out, or name --layout hopper or blocks"});
-            return format;
-        }
-        const int num_warps = arguments.num_warps.value_or(8);
-        if (!is_power_of_two(num_warps))
-            throw UsageError("--num-warps", {fmt::to_string(num_warps), "a power of two", ""});
-        return WeightsFormat{format.layout, num_warps, format.scale_class};
-    });
+    WeightsFormat format = mxfp4::format_of(arguments.layout, arguments.num_warps);
+    format.scale_class = from_arguments([&] { return parse_scale_class(arguments.scale_class); });
+    return format;
 }
 
 ProblemShape shape_of(Arguments& arguments) {

@@ -8,6 +8,7 @@
 
 #include "contract/config.h"
 #include "core/config_text.h"
+#include "tools/layout_arguments.h"
 
 namespace mxfp4 {
 namespace {
@@ -113,18 +114,6 @@ SelectionArguments::SelectionArguments(Tool& tool) {
     tool.app().add_option("--num-warps", num_warps_, "Of the scale swizzle of hopper and blocks (default: 8)");
 }
 
-WeightsFormat SelectionArguments::format() const {
-    WeightsFormat format{from_arguments([&] { return parse_layout(layout_); }), 0, ScaleClass::folded};
-    if (format.layout == Layout::native) {
-        if (num_warps_) throw UsageError("--num-warps is of hopper and blocks alone: native has no scale swizzle");
-        return format;
-    }
-    format.scale_warps = num_warps_.value_or(8);
-    if (format.scale_warps < 1 || !is_power_of_two(format.scale_warps))
-        throw UsageError("--num-warps", {fmt::to_string(format.scale_warps), "a power of two", ""});
-    return format;
-}
-
 void SelectionArguments::add_file(Selection& selection) const {
     if (layout_option_->count() > 0 || num_warps_)
         throw UsageError("--layout and --num-warps are what the file of --weights says");
@@ -159,12 +148,12 @@ Selection SelectionArguments::read() const {
     } else if (!shapes_.empty()) {
         for (const std::string& text : shapes_)
             selection.targets.push_back(
-                make_target("shape", text, from_arguments([&] { return parse_shape(text); }), format()));
+                make_target("shape", text, from_arguments([&] { return parse_shape(text); }), format_of(layout_, num_warps_)));
     } else {
         const std::string model = model_.empty() ? "gpt-oss-20b" : model_;
         for (const ModelWeight& weight : kModels)
             if (model == weight.model)
-                selection.targets.push_back(make_target(model, weight.mlp, weight.size, format()));
+                selection.targets.push_back(make_target(model, weight.mlp, weight.size, format_of(layout_, num_warps_)));
         if (selection.targets.empty())
             throw UsageError("unknown model", {fmt::format("'{}'", model), "gpt-oss-20b or gpt-oss-120b", ""});
     }

@@ -47,7 +47,6 @@ class SelectionArguments {
     Selection read() const;  // after parsing; throws UsageError
 
   private:
-    WeightsFormat format() const;
     void add_file(Selection& selection) const;
 
     std::string model_, weights_, tokens_ = "1-16384", layout_ = "native";
