@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include <barrier>
-#include <fstream>
 #include <functional>
 #include <limits>
 #include <map>
@@ -16,6 +15,7 @@
 
 #include "cache/cache.h"
 #include "cache/sqlite.h"
+#include "support/file_bytes.h"
 #include "support/temporary_folder.h"
 #include "support/winners.h"
 
@@ -30,14 +30,6 @@ bool same(const Winner& a, const Winner& b) {
     return a.key == b.key && a.config == b.config && a.us == b.us && a.us_p10 == b.us_p10 && a.us_p90 == b.us_p90 &&
            a.us_default == b.us_default && a.status == b.status && a.tuned_at == b.tuned_at && a.image == b.image;
 }
-
-std::string read_bytes(const Path& path) {
-    if (std::filesystem::is_directory(path)) return "";
-    std::ifstream in(path, std::ios::binary);
-    return {std::istreambuf_iterator<char>(in), {}};
-}
-
-void write_bytes(const Path& path, const std::string& bytes) { std::ofstream(path, std::ios::binary) << bytes; }
 
 // What the call throws; empty where it throws nothing.
 std::string error_of(const std::function<void()>& call) {
@@ -160,12 +152,12 @@ TEST_CASE("files that are no tuning database are named, and left as they are") {
         {text, "not a database"}, {other, "another program"}, {newer, "newer mxfp4"}, {folder.path(), "is a folder"}};
     for (const auto& [path, message] : expected)
         for (const Mode mode : {Mode::read_only, Mode::read_write}) {
-            const std::string before = read_bytes(path);
+            const std::string before = text_of(path);
             const std::string said = error_of([&, &file = path] { Cache::open(file, mode); });
             INFO(said);
             CHECK(contains(said, message));
             CHECK(contains(said, path.string()));
-            CHECK(read_bytes(path) == before);
+            CHECK(text_of(path) == before);
         }
     CHECK(contains(error_of([&] { Cache::open(newer, Mode::read_only); }), "schema 2, must be at most 1"));
     CHECK(contains(error_of([&] { Cache::open(text / "below.sqlite", Mode::read_write); }), "text.sqlite"));
@@ -178,7 +170,7 @@ TEST_CASE("a truncated database is an error that names it") {
         Cache cache = Cache::open(whole, Mode::read_write);
         for (int rows = 0; rows < 30; ++rows) cache.put(tuned(rows));
     }
-    const std::string bytes = read_bytes(whole);
+    const std::string bytes = text_of(whole);
     REQUIRE(bytes.size() > 8 * 4096);
     for (std::size_t size : {std::size_t(1), std::size_t(99), std::size_t(512), std::size_t(4096), std::size_t(5000),
                              bytes.size() / 2, bytes.size() - 4096, bytes.size() - 1}) {
@@ -200,7 +192,7 @@ TEST_CASE("no flipped bit is ever served") {
             truth[tuned(rows).key.text()] = tuned(rows);
         }
     }
-    const std::string bytes = read_bytes(whole);
+    const std::string bytes = text_of(whole);
     std::mt19937 random(7);
     int noticed = 0, unharmed = 0;
     for (int place = 0; place < 400; ++place) {

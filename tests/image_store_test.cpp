@@ -1,16 +1,15 @@
 #include <catch2/catch_test_macros.hpp>
 
-#include <fstream>
-#include <iterator>
-
 #include <mxfp4/error.h>
 
 #include "backends/cuda/image_store.h"
 #include "backends/cuda/report_text.h"
 #include "core/sha256.h"
+#include "support/file_bytes.h"
 #include "support/temporary_folder.h"
 
 using namespace mxfp4;
+using namespace mxfp4::test;
 
 namespace {
 
@@ -27,11 +26,6 @@ CompiledImage sample(const std::string& name) {
         "ELF\0\n\0 cubin",
         13);
     return image;
-}
-
-std::string bytes_of(const std::filesystem::path& path) {
-    std::ifstream in(path, std::ios::binary);
-    return {std::istreambuf_iterator<char>(in), {}};
 }
 
 }  // namespace
@@ -65,7 +59,7 @@ TEST_CASE("every damaged byte, every truncation and a foreign name are noticed")
     const CompiledImage image = sample("one");
     store.put(image);
     const auto path = folder.path() / image.report.image_key;
-    const std::string good = bytes_of(path);
+    const std::string good = text_of(path);
     for (std::size_t i = 0; i < good.size(); ++i) {
         std::string bad = good;
         bad[i] = char(bad[i] ^ 0x10);

@@ -9,10 +9,7 @@
 
 #include <nlohmann/json.hpp>
 
-inline std::string read_text(const std::filesystem::path& path) {
-    std::ifstream in(path, std::ios::binary);
-    return {std::istreambuf_iterator<char>(in), {}};
-}
+#include "support/file_bytes.h"
 
 inline void write_safetensors(const std::filesystem::path& path, const nlohmann::ordered_json& header,
                               const std::string& data) {
@@ -45,7 +42,7 @@ struct FileParts {
     std::string data;
 
     explicit FileParts(const std::filesystem::path& path) {
-        const std::string text = read_text(path);
+        const std::string text = mxfp4::test::text_of(path);
         std::uint64_t size = 0;
         for (int i = 7; i >= 0; --i) size = size << 8 | std::uint8_t(text[std::size_t(i)]);
         header = nlohmann::ordered_json::parse(text.substr(8, size));

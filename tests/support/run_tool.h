@@ -5,20 +5,14 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <fstream>
-#include <iterator>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "support/file_bytes.h"
 #include "support/temporary_folder.h"
 
 namespace mxfp4::test {
-
-inline std::string text_of(const std::filesystem::path& path) {
-    std::ifstream file(path, std::ios::binary);
-    return {std::istreambuf_iterator<char>(file), {}};
-}
 
 inline std::string quoted(const std::string& argument) {
     std::string text = "'";
