@@ -91,10 +91,7 @@ struct WgmmaRs {
     static constexpr int kSlabs = slabs_per_warpgroup(kConfig);
     static constexpr int kParts = k_parts(kConfig);
     using StageUnits = Units<kConfig, kFormat>;
-    // What accumulators leave of a consumer's registers.
-    static constexpr int kSpareRegisters = consumer_registers(kConfig) - kSlabs * kConfig.block_m / 2;
-    // Whether the next words are loaded while these are decoded.
-    static constexpr bool kLoadAhead = kSpareRegisters >= kFragmentRegisters + 16;
+    static constexpr bool kLoadAhead = loads_ahead(kConfig);
     // k16 steps whose products are one group of WGMMAs: all of a unit, where there is room for the fragments of two of them and products
     // are short.
     static constexpr int kGroupSteps = kConfig.block_m <= 32 && kLoadAhead ? 4 : 2;

@@ -126,6 +126,7 @@ TEST_CASE("expected tiles add up") {
     const TileCount one = expected_tiles({.experts = 1, .n = 64, .k = 64, .rows = 130}, 64, 8);
     CHECK(one.active == 1);
     CHECK(one.row_tiles == 3);
+    CHECK(one.row_pairs == 2);
     CHECK(one.mma_rows == 136);
     // Few rows: E (1 - exp(-rows / E)) groups are active.
     const TileCount few = expected_tiles(gpt_oss(1), 8, 8);

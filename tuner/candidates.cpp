@@ -18,7 +18,7 @@ constexpr BlockShape kWgmmaRsBlocks[] = {{64, 8},   {128, 12}, {192, 16}, {128, 
                                          {384, 16}, {64, 16},  {64, 12},  {128, 20}, {256, 20}, {512, 20}};
 constexpr BlockShape kWgmmaSsBlocks[] = {{64, 8}, {128, 8}, {128, 12}, {256, 12}};
 constexpr BlockShape kMmaBlocks[] = {{64, 4}, {64, 2}, {128, 8}, {128, 4}, {32, 2}};
-constexpr int kWgmmaRows[] = {8, 16, 24, 32, 40, 48, 64, 80, 96, 128, 144, 160, 192, 208, 224, 256};
+constexpr int kWgmmaRows[] = {8, 16, 24, 32, 40, 48, 64, 80, 96, 128, 144, 152, 160, 192, 208, 224, 256};
 constexpr int kMmaRows[] = {8, 16, 32, 64};
 constexpr int kWgmmaDepths[] = {64, 128, 192, 320};
 constexpr int kMmaDepths[] = {64, 128};

@@ -20,6 +20,7 @@ constexpr double kBytesPerWeight = 0.5 + 1.0 / kBlockElements;
 constexpr double kSmBandwidthShare = 1.6;           // one SM alone draws this many times its share
 constexpr double kTileOverheadClocks = 600;         // descriptors, barrier round trips, the tail of the store
 constexpr double kStageOverheadClocks = 300;        // waiting for, and giving back, a stage
+constexpr double kWithoutLoadingAhead = 1.07;       // seen: 5 to 8 % (tiles of 152 rows and 256 outputs)
 constexpr double kSplitOverheadUs = 3;
 constexpr double kSplitSlowdown = 1.06;             // seen: evenness gains less than it should
 
@@ -47,6 +48,13 @@ void for_each_group_size(const ProblemShape& shape, Visit visit) {
         for (double sign : {-1.0, 1.0}) visit(std::int64_t(std::llround(mean + sign * q * sigma)), 1.0 / 16);
 }
 
+// Tiles of y, counted by the time that blocks spend on them: a cluster takes the last of an odd number of columns two tiles of rows at a
+// time, and where there is but one, its two blocks share it out and decode its weights twice.
+double tiles_of_blocks(const KernelConfig& c, const TileCount& count, i64 n_tiles) {
+    if (c.cluster == 1) return count.row_tiles * double(n_tiles);
+    return 2 * (count.row_tiles * double(n_tiles / 2) + count.row_pairs * double(n_tiles % 2));
+}
+
 }  // namespace
 
 TileCount expected_tiles(const ProblemShape& shape, int block_m, int round_rows_to) {
@@ -56,10 +64,11 @@ TileCount expected_tiles(const ProblemShape& shape, int block_m, int round_rows_
         const std::int64_t whole = m / block_m, rest = m % block_m;
         count.active += probability;
         count.row_tiles += probability * double(whole + (rest > 0));
+        count.row_pairs += probability * double((whole + (rest > 0) + 1) / 2);
         count.mma_rows += probability * double(whole * block_m + round_up(rest, round_rows_to));
     });
     const double groups = double(groups_of(shape));
-    return {count.active * groups, count.row_tiles * groups, count.mma_rows * groups};
+    return {count.active * groups, count.row_tiles * groups, count.row_pairs * groups, count.mma_rows * groups};
 }
 
 double rows_per_group(const ProblemShape& shape) {
@@ -70,9 +79,9 @@ double estimate_us(const KernelConfig& c, const ProblemShape& shape, const Devic
     const bool wgmma = is_wgmma(c.variant);
     const TileCount count = expected_tiles(shape, c.block_m, wgmma ? 8 : c.block_m);
     const double sms = limits.sm_count;
-    const double n_tiles = double(ceil_div(shape.n, c.block_n));
-    const double n = n_tiles * c.block_n, k = double(round_up(shape.k, c.block_k));
-    const double tiles = count.row_tiles * n_tiles;
+    const i64 n_tiles = ceil_div(shape.n, c.block_n);
+    const double n = double(n_tiles * c.block_n), k = double(round_up(shape.k, c.block_k));
+    const double tiles = tiles_of_blocks(c, count, n_tiles);
 
     // How evenly tiles fall on the SMs. Kernels without a persistent grid have as many blocks an SM as fit.
     const int blocks_per_sm = wgmma ? c.ctas_per_sm : std::clamp(32 / c.num_warps, 1, 8);
@@ -102,7 +111,7 @@ double estimate_us(const KernelConfig& c, const ProblemShape& shape, const Devic
         double(shared_bytes(c)) * blocks_per_sm * std::max(1, c.stages - 1) / c.stages;  // one stage is being read
     const double hbm_us = (weight_bytes + row_bytes) / (kMemoryShare * limits.memory_bytes_per_us) *
                           (1 + kBytesInFlight / 8 / in_flight + 0.1 * std::max(0.0, in_flight / kManyBytesInFlight - 1));
-    const double tile_bytes = tiles * k * c.block_n * kBytesPerWeight + count.mma_rows * n_tiles * k * 2 / c.cluster;
+    const double tile_bytes = tiles * k * c.block_n * kBytesPerWeight + count.mma_rows * double(n_tiles) * k * 2 / c.cluster;
     const double l2_us = tile_bytes / kL2BytesPerUs;
     const double slowest_sm_us = hbm_us * unevenness / kSmBandwidthShare;
 
@@ -112,6 +121,7 @@ double estimate_us(const KernelConfig& c, const ProblemShape& shape, const Devic
     us *= 1 + 0.15 / ((c.stages - 1) * std::max(1, c.stages - 1));  // a short pipeline stalls
     // Tiles much larger than the groups take shared memory from the pipeline and registers from the decoder.
     us *= 1 + 0.01 * std::abs(std::log2(c.block_m / std::clamp(1.5 * rows_per_group(shape), 8.0, 256.0)));
+    if (c.variant == Variant::wgmma_rs && !loads_ahead(c)) us *= kWithoutLoadingAhead;
     if (c.split_k != 1) {  // partial sums go out and come back
         const double partials = c.split_k == 0 ? std::min(slots, pieces) : pieces;
         us = us * kSplitSlowdown + kSplitOverheadUs +

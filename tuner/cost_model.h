@@ -12,6 +12,7 @@ namespace mxfp4 {
 struct TileCount {
     double active = 0;     // groups that have a row
     double row_tiles = 0;  // over all groups
+    double row_pairs = 0;  // two tiles of rows of one group, or its last one
     double mma_rows = 0;   // rows that the tensor cores work on, rounded up in each tile
 };
 TileCount expected_tiles(const ProblemShape& shape, int block_m, int round_rows_to);

@@ -124,6 +124,10 @@ constexpr int consumer_registers(const KernelConfig& c) {
     const int each = pool / consumer_warpgroups(c) / 8 * 8;
     return each < 240 ? each : 240;
 }
+// Whether a consumer of wgmma_rs has registers to load its next words while it decodes these.
+constexpr bool loads_ahead(const KernelConfig& c) {
+    return consumer_registers(c) - slabs_per_warpgroup(c) * c.block_m / 2 >= kFragmentRegisters + 16;
+}
 
 // Whether the consumers of a wgmma_rs kernel multiply by mma.sync, a warp its 16 outputs of a slab: faster for up to 8 rows a tile.
 constexpr bool warps_multiply(const KernelConfig& c) { return c.variant == Variant::wgmma_rs && c.block_m == 8; }

@@ -21,6 +21,7 @@ constexpr Choice kChoices[] = {
     {24, {kRs, kNative, 32, 128, 320, 12, 4, 1, 1}},
     {40, {kRs, kNative, 48, 384, 192, 16, 3, 1, 1}},
     {80, {kRs, kNative, 80, 384, 128, 16, 4, 1, 1}},
+    {136, {kRs, kNative, 152, 192, 128, 16, 3, 1, 1, 0, 2}},
     {kAnyRows, {kRs, kNative, 192, 192, 128, 16, 3, 1, 1, 0, 2}},
 };
 constexpr KernelConfig kBlocksChoice{Variant::wgmma_ss, kBlocks, 128, 128, 64, 12, 3, 1};
