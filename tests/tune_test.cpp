@@ -1,6 +1,7 @@
 // The tuner on the host, end to end: problems, verification, ranking, the budget.
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <numeric>
 
 #include <catch2/catch_approx.hpp>
@@ -25,7 +26,7 @@ struct HostBench {
         : sample(small_weights(layout, scale_class)),
           weights(*backend, sample, 1),
           problem(memory, sample.info,
-                  plan_rotations(route(Routing::uniform, tokens, 6, 4), sample.expert_bytes(), 0, 1)),
+                  plan_rotations({route(Routing::uniform, tokens, 6, 4)}, sample.expert_bytes(), 0, 1)),
           bench(memory, weights, problem, {.experts = 6, .n = 192, .k = 128, .rows = tokens * 4}) {}
 
     std::unique_ptr<Backend> backend = make_host_backend({});
@@ -35,6 +36,8 @@ struct HostBench {
     BenchProblem problem;
     ShapeBench bench;
 };
+
+using Rows = std::vector<std::int64_t>;
 
 constexpr TimingOptions kShort = {.repeats = 2, .replay_us = 100};
 
@@ -82,7 +85,7 @@ TEST_CASE("routings share out all rows") {
 
 TEST_CASE("rotations keep the rows and touch other weights each time") {
     const std::vector<std::int64_t> rows = {0, 3, 0, 0, 5, 0, 0, 0};  // two of eight experts
-    const RotationPlan plan = plan_rotations(rows, 100, 1500, 3);
+    const RotationPlan plan = plan_rotations({rows}, 100, 1500, 3);
     CHECK(plan.active == 2);
     CHECK(plan.rows == 8);
     REQUIRE(plan.rotations.size() == 8);  // 1500 bytes lie between two uses of the same 200
@@ -99,11 +102,39 @@ TEST_CASE("rotations keep the rows and touch other weights each time") {
     }
     CHECK(std::all_of(uses.begin(), uses.end(), [](int n) { return n == 1; }));
 
-    const RotationPlan one = plan_rotations(rows, 100, 0, 3);
+    const RotationPlan one = plan_rotations({rows}, 100, 0, 3);
     CHECK(one.rotations.size() == 1);
     CHECK(one.copies == 1);
-    CHECK(plan_rotations({4, 4}, 100, 100000, 3).rotations.size() == 3);  // no more copies than allowed
-    CHECK(plan_rotations({0, 0}, 100, 1000, 3).rows == 0);
+    CHECK(plan_rotations({Rows{4, 4}}, 100, 100000, 3).rotations.size() == 3);  // no more copies than allowed
+    CHECK(plan_rotations({Rows{0, 0}}, 100, 1000, 3).rows == 0);
+}
+
+TEST_CASE("each place of the rotations meets each draw equally often") {
+    const std::vector<Rows> draws = {{0, 3, 0, 0, 5, 0, 0, 0, 0}, {2, 2, 0, 0, 0, 0, 0, 0, 4}};  // two and three of nine experts
+    const RotationPlan plan = plan_rotations(draws, 100, 450, 8);  // three places
+    CHECK(plan.active == 2);
+    CHECK(plan.copies == 1);
+    REQUIRE(plan.rotations.size() == 6);
+    std::map<std::pair<std::int64_t, Rows>, int> met;  // first expert with a row, rows of the experts that have any
+    for (const Rotation& r : plan.rotations) {
+        Rows rows;
+        std::int64_t first = -1;
+        for (std::int64_t e = 0; e < 9; ++e)
+            if (const int m = r.expert_offsets[std::size_t(e) + 1] - r.expert_offsets[std::size_t(e)]; m > 0) {
+                if (first < 0) first = e;
+                rows.push_back(m);
+            }
+        ++met[{first, rows}];
+    }
+    CHECK(met.size() == 6);
+    for (const Rows& rows : {Rows{3, 5}, Rows{2, 2, 4}})
+        for (const std::int64_t first : {0, 3, 6}) CHECK(met[{first, rows}] == 1);
+
+    const std::vector<Rows> typical = typical_draws(Routing::uniform, 4, 32, 4, 3);
+    REQUIRE(typical.size() == 3);
+    CHECK(typical[0] == typical_route(Routing::uniform, 4, 32, 4));
+    CHECK(typical[1] != typical[2]);
+    for (const Rows& rows : typical) CHECK(std::accumulate(rows.begin(), rows.end(), std::int64_t(0)) == 16);
 }
 
 TEST_CASE("random weights are of the class that was asked for") {
@@ -197,6 +228,9 @@ TEST_CASE("the default wins ties") {
     CHECK(rank(std::vector<Measurement>{}) == -1);
     CHECK(rank(std::vector{timed(100), timed(99.5), timed(120)}) == 0);
     CHECK(rank(std::vector{timed(100), timed(98), timed(97)}) == 2);
+    std::vector<Measurement> alike = {timed(100), timed(97), timed(97.4), timed(97.6)};
+    for (int i = 0; i < 4; ++i) alike[std::size_t(i)].config.block_m = 8 * (i + 1);
+    CHECK(rank(alike) == 2);  // more rows to a tile than the fastest; the next is too slow for that
     CHECK(rank(std::vector{timed(100), timed(50, false)}) == 0);  // its quick time does not count
     std::vector<Measurement> broken = {timed(100), timed(150)};
     broken[0].rejected = "wrong result";

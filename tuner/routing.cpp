@@ -89,33 +89,39 @@ std::vector<std::int64_t> typical_route(Routing routing, std::int64_t tokens, st
     return route_to_active(tokens, experts, top_k, std::lround(double(experts) * (1 - idle)));
 }
 
+std::vector<std::vector<std::int64_t>> typical_draws(Routing routing, std::int64_t tokens, std::int64_t experts, int top_k, int count) {
+    std::vector<std::vector<std::int64_t>> draws = {typical_route(routing, tokens, experts, top_k)};
+    for (int i = 1; i < count; ++i) draws.push_back(route(routing, tokens, experts, top_k, kRoutingSeed + std::uint64_t(i)));
+    return draws;
+}
+
 std::int64_t active_experts(const std::vector<std::int64_t>& rows_of_expert) {
     return std::int64_t(rows_of_expert.size()) - std::count(rows_of_expert.begin(), rows_of_expert.end(), 0);
 }
 
-RotationPlan plan_rotations(const std::vector<std::int64_t>& rows_of_expert, std::int64_t expert_bytes,
-                            std::int64_t cold_bytes, int most_copies) {
+RotationPlan plan_rotations(const std::vector<std::vector<std::int64_t>>& draws, std::int64_t expert_bytes, std::int64_t cold_bytes,
+                            int most_copies) {
     RotationPlan plan;
-    const std::int64_t experts = std::int64_t(rows_of_expert.size());
-    std::vector<std::int64_t> sizes;  // of the active experts
-    for (std::int64_t rows : rows_of_expert)
-        if (rows > 0) sizes.push_back(rows);
-    plan.active = std::int64_t(sizes.size());
-    plan.rows = std::accumulate(sizes.begin(), sizes.end(), std::int64_t(0));
+    const std::int64_t experts = std::int64_t(draws.front().size());
+    plan.active = active_experts(draws.front());
+    plan.rows = std::accumulate(draws.front().begin(), draws.front().end(), std::int64_t(0));
+    std::int64_t most_active = 0;
+    for (const std::vector<std::int64_t>& rows : draws) most_active = std::max(most_active, active_experts(rows));
 
-    const std::int64_t disjoint = plan.active > 0 ? experts / plan.active : 1;
+    const std::int64_t disjoint = most_active > 0 ? experts / most_active : 1;
     const std::int64_t bytes = std::max<std::int64_t>(1, plan.active * expert_bytes);
     const std::int64_t wanted = std::clamp<std::int64_t>(cold_bytes / bytes + 1, 1, kMostRotations);
     plan.copies = int(std::clamp<std::int64_t>(ceil_div(wanted, disjoint), 1, std::max(1, most_copies)));
-    const std::int64_t rotations = std::min(wanted, disjoint * plan.copies);
-    for (std::int64_t r = 0; r < rotations; ++r) {
-        std::vector<std::int64_t> rows(rows_of_expert);
+    const std::int64_t places = std::min(wanted, disjoint * plan.copies), count = std::int64_t(draws.size());
+    for (std::int64_t r = 0; r < std::lcm(places, count); ++r) {
+        const std::int64_t place = r % places;
+        std::vector<std::int64_t> rows = draws[std::size_t(r % count)];
         if (disjoint > 1) {  // the active experts side by side, then the next as many
-            std::fill(rows.begin(), rows.end(), 0);
-            const std::int64_t first = r % disjoint * plan.active;
-            for (std::int64_t i = 0; i < plan.active; ++i) rows[std::size_t(first + i)] = sizes[std::size_t(i)];
+            std::erase(rows, 0);
+            rows.insert(rows.begin(), std::size_t(place % disjoint * most_active), 0);
+            rows.resize(std::size_t(experts), 0);
         }
-        Rotation rotation{int(r / disjoint), {0}};
+        Rotation rotation{int(place / disjoint), {0}};
         for (std::int64_t m : rows) rotation.expert_offsets.push_back(rotation.expert_offsets.back() + std::int32_t(m));
         plan.rotations.push_back(std::move(rotation));
     }

@@ -29,9 +29,11 @@ std::vector<std::int64_t> route_to_active(std::int64_t tokens, std::int64_t expe
 // The routing that stands for all of its kind: a uniform one in which as many experts get a row as do on average. What is fastest
 // hangs on that number where it decides how many waves of tiles there are; one draw may be far off.
 std::vector<std::int64_t> typical_route(Routing routing, std::int64_t tokens, std::int64_t experts, int top_k);
+// The typical one, and other draws of the same kind: what is fastest for all of them together does not hang on one draw.
+std::vector<std::vector<std::int64_t>> typical_draws(Routing routing, std::int64_t tokens, std::int64_t experts, int top_k, int count);
 std::int64_t active_experts(const std::vector<std::int64_t>& rows_of_expert);
 
-// The same rows on other experts, and possibly on another copy of all weights.
+// A draw's rows on other experts, and possibly on another copy of all weights.
 struct Rotation {
     int copy = 0;
     std::vector<std::int32_t> expert_offsets;  // [experts + 1]
@@ -39,12 +41,13 @@ struct Rotation {
 struct RotationPlan {
     std::vector<Rotation> rotations;
     int copies = 1;           // of the weights
-    std::int64_t active = 0;  // experts that got a row
+    std::int64_t active = 0;  // experts that got a row, in the first draw
     std::int64_t rows = 0;
 };
 // Rotations over disjoint experts, then over copies of the weights, until more than cold_bytes lie between two uses of
-// the same byte. cold_bytes = 0: one rotation. Never more copies than most_copies.
-RotationPlan plan_rotations(const std::vector<std::int64_t>& rows_of_expert, std::int64_t expert_bytes,
-                            std::int64_t cold_bytes, int most_copies);
+// the same byte; and so often that each of these places meets each draw equally often. draws: rows of each expert, one draw at
+// least, all of as many experts and rows. cold_bytes = 0: one place. Never more copies than most_copies.
+RotationPlan plan_rotations(const std::vector<std::vector<std::int64_t>>& draws, std::int64_t expert_bytes, std::int64_t cold_bytes,
+                            int most_copies);
 
 }  // namespace mxfp4

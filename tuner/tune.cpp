@@ -24,12 +24,14 @@ constexpr double kNeighbourRows = 4;           // that have so many times its ro
 constexpr double kFirstGuessSeconds = 0.3;     // for measuring one request
 constexpr double kLeastSecondsARequest = 0.05;
 constexpr int kMostCopies = 8;
+constexpr int kDraws = 4;                      // of the routing, that a problem is timed with
+constexpr std::int64_t kMostRowsOfDraws = 64;  // an expert: with more, a launch is long and made of many tiles, and one draw does
 
 struct Plan {
     ProblemShape shape;
     KernelConfig fallback;
     CandidateList candidates;  // without the fallback
-    std::vector<std::int64_t> rows_of_expert;
+    std::vector<std::vector<std::int64_t>> draws;  // rows of each expert
 };
 
 // A config of a request's final round.
@@ -53,7 +55,7 @@ class Tuning {
         const Plan& plan = plans_[i];
         const WeightsInfo& info = requests_[i].weights->info;
         RotationPlan rotations =
-            plan_rotations(plan.rows_of_expert, requests_[i].weights->expert_bytes(), cold_bytes(), kMostCopies);
+            plan_rotations(plan.draws, requests_[i].weights->expert_bytes(), cold_bytes(), kMostCopies);
         use_weights(*requests_[i].weights, rotations.copies);
         const BenchProblem problem(memory_, info, std::move(rotations));
         ShapeBench bench(memory_, *weights_, problem, plan.shape);
@@ -92,7 +94,8 @@ class Tuning {
     double left() const { return options_.budget_s - seconds_since(start_); }
     const WeightsFormat& format(std::size_t i) const { return requests_[i].weights->info.format; }
     // The host's weights stay wherever its caches hold them: its users' do too.
-    std::int64_t cold_bytes() const { return backend_.device().kind == Device::Kind::cuda ? kColdBytes : 0; }
+    std::int64_t cold_bytes() const { return on_gpu() ? kColdBytes : 0; }
+    bool on_gpu() const { return backend_.device().kind == Device::Kind::cuda; }
 
     void progress(std::size_t request, std::size_t measured, std::size_t candidates) const {
         if (options_.progress) options_.progress(request, measured, candidates);
@@ -101,7 +104,8 @@ class Tuning {
     Plan plan(const TuneRequest& request) const {
         const WeightsInfo& info = request.weights->info;
         Plan plan;
-        plan.rows_of_expert = typical_route(options_.routing, request.tokens, info.experts, request.top_k);
+        const bool few = on_gpu() && request.tokens * request.top_k <= kMostRowsOfDraws * info.experts;
+        plan.draws = typical_draws(options_.routing, request.tokens, info.experts, request.top_k, few ? kDraws : 1);
         plan.shape = {.experts = info.experts, .n = info.n, .k = info.k,
                       .rows = std::max(request.bucket_rows, request.tokens * request.top_k),
                       .x_aligned = info.k % 8 == 0, .y_aligned = info.n % 8 == 0};
@@ -235,11 +239,15 @@ class Tuning {
 int rank(std::span<const Measurement> measurements) {
     const auto competes = [](const Measurement& m) { return m.ranked && m.usable(); };
     const auto us = [&](int i) { return measurements[std::size_t(i)].timing.us; };
+    const auto rows = [&](int i) { return measurements[std::size_t(i)].config.block_m; };
     int best = -1;
     for (int i = 0; i < int(measurements.size()); ++i)
         if (competes(measurements[std::size_t(i)]) && (best < 0 || us(i) < us(best))) best = i;
     if (best > 0 && competes(measurements.front()) && us(0) <= (1 + kTie) * us(best)) return 0;
-    return best;
+    int winner = best;
+    for (int i = 0; i < int(measurements.size()); ++i)
+        if (competes(measurements[std::size_t(i)]) && us(i) <= (1 + kRowsTie) * us(best) && rows(i) > rows(winner)) winner = i;
+    return winner;
 }
 
 void tune(Backend& backend, std::span<const TuneRequest> requests, const TuneOptions& options,

@@ -48,13 +48,15 @@ struct TuneResult {
 
 // The default wins against what is not faster by more than this.
 inline constexpr double kTie = 0.01;
+// Among those that are slower than the fastest by no more than this, the one with the most rows to a tile wins: where routing is less even
+// than the tuner's, it reads and decodes the weights of an expert less often.
+inline constexpr double kRowsTie = 0.005;
 
 // The backend should keep compiled images (BackendOptions::images), else kernels are compiled again to be loaded.
 void tune(Backend& backend, std::span<const TuneRequest> requests, const TuneOptions& options,
           const std::function<void(const TuneResult&)>& publish);
 
-// The winner among measurements, the default being the first: the fastest usable one, or the default on a tie. -1:
-// none.
+// The winner among measurements, the default being the first: the fastest usable one, but for ties. -1: none.
 int rank(std::span<const Measurement> measurements);
 
 }  // namespace mxfp4

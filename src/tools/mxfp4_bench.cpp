@@ -70,7 +70,7 @@ class TargetBench {
 
     std::int64_t cold_bytes() const { return backend_.device().kind == Device::Kind::cuda ? kColdBytes : 0; }
     RotationPlan plan(const std::vector<std::int64_t>& rows_of_expert) const {
-        return plan_rotations(rows_of_expert, sample_.expert_bytes(), cold_bytes(), kMostCopies);
+        return plan_rotations({rows_of_expert}, sample_.expert_bytes(), cold_bytes(), kMostCopies);
     }
 
     // The call that users make.
