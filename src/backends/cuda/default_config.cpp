@@ -1,5 +1,7 @@
 #include "backends/cuda/default_config.h"
 
+#include <span>
+
 namespace mxfp4 {
 namespace {
 
@@ -24,7 +26,13 @@ constexpr Choice kChoices[] = {
     {136, {kRs, kNative, 152, 192, 128, 16, 3, 1, 1, 0, 2}},
     {kAnyRows, {kRs, kNative, 192, 192, 128, 16, 3, 1, 1, 0, 2}},
 };
-constexpr KernelConfig kBlocksChoice{Variant::wgmma_ss, kBlocks, 128, 128, 64, 12, 3, 1};
+// blocks goes through warps' registers or decoded tiles in shared memory: what won there (H100), or came close.
+constexpr Choice kBlocksChoices[] = {
+    {4, {Variant::mma, kBlocks, 8, 64, 128, 4, 4}},
+    {16, {Variant::mma, kBlocks, 16, 64, 64, 4, 6}},
+    {48, {Variant::mma, kBlocks, 32, 128, 128, 4, 4}},
+    {kAnyRows, {Variant::wgmma_ss, kBlocks, 128, 128, 64, 12, 3}},
+};
 
 constexpr KernelConfig for_layout(KernelConfig config, Layout layout) {
     config.layout = layout;
@@ -36,25 +44,30 @@ constexpr bool all_pass() {
         if (check(choice.config, {kNative, 0}) != Reject::none) return false;
         if (check(for_layout(choice.config, Layout::hopper), {Layout::hopper, 8}) != Reject::none) return false;
     }
-    return check(kBlocksChoice, {kBlocks, 8}) == Reject::none;
+    for (const Choice& choice : kBlocksChoices)
+        if (check(choice.config, {kBlocks, 8}) != Reject::none) return false;
+    return true;
 }
 static_assert(all_pass());
+
+std::span<const Choice> choices_of(Layout layout) {
+    if (layout == kBlocks) return kBlocksChoices;
+    return kChoices;
+}
 
 }  // namespace
 
 KernelConfig default_config(const WeightsFormat& format, const ProblemShape& shape) {
-    if (format.layout == Layout::blocks) return kBlocksChoice;
     const i64 groups = shape.groups ? shape.groups : shape.experts;
     const i64 rows_per_group = ceil_div(shape.rows, groups > 0 ? groups : 1);
-    const Choice* choice = kChoices;
+    const Choice* choice = choices_of(format.layout).data();
     while (choice->rows_per_group < rows_per_group) ++choice;
     return for_layout(choice->config, format.layout);
 }
 
 std::vector<KernelConfig> default_configs(const WeightsFormat& format) {
-    if (format.layout == Layout::blocks) return {kBlocksChoice};
     std::vector<KernelConfig> configs;
-    for (const Choice& choice : kChoices) configs.push_back(for_layout(choice.config, format.layout));
+    for (const Choice& choice : choices_of(format.layout)) configs.push_back(for_layout(choice.config, format.layout));
     return configs;
 }
 
