@@ -15,11 +15,12 @@ constexpr double kFmaPerClock = 2048;               // of an SM's tensor cores, 
 constexpr double kDecodedPerClockAndWarpgroup = 26;  // weights, of one consumer warpgroup
 constexpr double kDecodedPerClockAndSm = 56;
 constexpr double kBytesInFlight = 60 * 1024;        // an SM needs for full bandwidth
-constexpr double kManyBytesInFlight = 110 * 1024;   // more make the first ones wait
+constexpr double kManyBytesInFlight = 70 * 1024;    // more make the first ones wait
 constexpr double kBytesPerWeight = 0.5 + 1.0 / kBlockElements;
 constexpr double kSmBandwidthShare = 1.6;           // one SM alone draws this many times its share
 constexpr double kTileOverheadClocks = 600;         // descriptors, barrier round trips, the tail of the store
 constexpr double kStageOverheadClocks = 300;        // waiting for, and giving back, a stage
+constexpr double kShortPipeline = 0.1;              // what a stall of two stages costs
 constexpr double kWithoutLoadingAhead = 1.07;       // seen: 5 to 8 % (tiles of 152 rows and 256 outputs)
 constexpr double kSplitOverheadUs = 3;
 constexpr double kSplitSlowdown = 1.06;             // seen: evenness gains less than it should
@@ -118,7 +119,7 @@ double estimate_us(const KernelConfig& c, const ProblemShape& shape, const Devic
     // The longest of them, and a little of the others: they overlap, but not wholly.
     double us =
         std::pow(std::pow(sm_us, 4) + std::pow(hbm_us, 4) + std::pow(l2_us, 4) + std::pow(slowest_sm_us, 4), 0.25);
-    us *= 1 + 0.15 / ((c.stages - 1) * std::max(1, c.stages - 1));  // a short pipeline stalls
+    us *= 1 + kShortPipeline / ((c.stages - 1) * std::max(1, c.stages - 1));
     // Tiles much larger than the groups take shared memory from the pipeline and registers from the decoder.
     us *= 1 + 0.01 * std::abs(std::log2(c.block_m / std::clamp(1.5 * rows_per_group(shape), 8.0, 256.0)));
     if (c.variant == Variant::wgmma_rs && !loads_ahead(c)) us *= kWithoutLoadingAhead;

@@ -23,6 +23,7 @@ constexpr std::size_t kMostNeighbours = 8;     // candidates from requests befor
 constexpr double kNeighbourRows = 4;           // that have so many times its rows, or so many times fewer, at most
 constexpr double kFirstGuessSeconds = 0.3;     // for measuring one request
 constexpr double kLeastSecondsARequest = 0.05;
+constexpr double kFairShares = 2;              // of the time left that one request may measure for: most take far less than one
 constexpr int kMostCopies = 8;
 constexpr int kDraws = 4;                      // of the routing, that a problem is timed with
 constexpr std::int64_t kMostRowsOfDraws = 64;  // an expert: with more, a launch is long and made of many tiles, and one draw does
@@ -67,7 +68,7 @@ class Tuning {
 
         const std::vector<KernelConfig> configs = wait_for_kernels(i);
         const auto begin = Clock::now();
-        const double limit = std::max(kLeastSecondsARequest, left() / double(plans_.size() - i));
+        const double limit = std::max(kLeastSecondsARequest, kFairShares * left() / double(plans_.size() - i));
         progress(i, 0, configs.size());
         for (const KernelConfig& config : configs) {
             const bool first = result.measurements.empty();

@@ -18,7 +18,7 @@ constexpr Layout kNative = Layout::native, kBlocks = Layout::blocks;
 // rows, more of both rows and outputs to a tile as products take over. hopper takes native's.
 // variant, layout, block_m, block_n, block_k, num_warps, stages, split_k, ctas_per_sm, simd, cluster.
 constexpr Choice kChoices[] = {
-    {1, {kRs, kNative, 8, 192, 320, 16, 4, 1, 1}},
+    {1, {kRs, kNative, 16, 192, 320, 16, 3, 1, 1}},
     {12, {kRs, kNative, 16, 384, 192, 16, 4, 1, 1}},
     {24, {kRs, kNative, 32, 128, 320, 12, 4, 1, 1}},
     {40, {kRs, kNative, 48, 384, 192, 16, 3, 1, 1}},
