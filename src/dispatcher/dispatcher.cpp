@@ -105,6 +105,9 @@ struct Dispatcher::Impl {
     struct Serving {
         const LoadedKernel* kernel;
         How how;
+        ScratchNeed scratch;
+
+        static Serving by(const Route& route) { return {route.kernel, route.how, route.scratch}; }
     };
 
     explicit Impl(const DispatcherOptions& options)
@@ -150,10 +153,10 @@ struct Dispatcher::Impl {
     WeightShape& shape_for(const WeightsInfo& info);
 
     Serving miss(WeightShape& shape, const RouteKey& key, Stream stream);
-    std::optional<Serving> stand_in(const WeightShape& shape, const ProblemShape& problem, bool whole_tiles) const;
+    std::optional<Serving> stand_in(const WeightShape& shape, const RouteKey& key, bool whole_tiles) const;
     const Route& route_of(WeightShape& shape, const RouteKey& key, Stream stream);
-    Serving attach_scratch(const Problem& problem, const WeightShape& shape, Serving serving, Stream stream,
-                           MatmulArguments& arguments);
+    Serving attach_scratch(const Problem& problem, const WeightShape& shape, const RouteKey& key, const Serving& serving,
+                           Stream stream, MatmulArguments& arguments);
 
     std::vector<RouteKey> keys_up_to(const WeightShape& shape, const PrepareOptions& options) const;
     void prepare(WeightShape& shape, const PrepareOptions& options);
@@ -183,7 +186,7 @@ RunInfo Dispatcher::Impl::run(const Problem& problem, Stream stream) {
     const Call call = check_problem(problem, shape);
     if (problem.rows == 0) return {};
     const Route* const route = shape.routes.find(call.key);
-    Serving serving = route ? Serving{route->kernel, route->how} : miss(shape, call.key, stream);
+    Serving serving = route ? Serving::by(*route) : miss(shape, call.key, stream);
 
     MatmulArguments arguments{};
     describe_weights(weights.device, arguments);
@@ -198,17 +201,15 @@ RunInfo Dispatcher::Impl::run(const Problem& problem, Stream stream) {
     arguments.x_aligned = call.key.x_aligned;
     arguments.y_aligned = call.key.y_aligned;
     if (serving.kernel->kernel->config().split_k != 1)
-        serving = attach_scratch(problem, shape, serving, stream, arguments);
+        serving = attach_scratch(problem, shape, call.key, serving, stream, arguments);
     serving.kernel->kernel->launch(arguments, stream);
     return {serving.kernel->text, serving.how};
 }
 
 // The kernel that serves in the end: inside a capture where no buffer is left, another one.
-Dispatcher::Impl::Serving Dispatcher::Impl::attach_scratch(const Problem& problem, const WeightShape& w,
-                                                           Serving serving, Stream stream, MatmulArguments& arguments) {
-    const ProblemShape shape{
-        w.experts, w.n, w.k, problem.rows, arguments.groups, bool(arguments.x_aligned), bool(arguments.y_aligned)};
-    const ScratchNeed need = scratch_need(serving.kernel->kernel->config(), shape, backend->limits().sm_count);
+Dispatcher::Impl::Serving Dispatcher::Impl::attach_scratch(const Problem& problem, const WeightShape& shape, const RouteKey& key,
+                                                           const Serving& serving, Stream stream, MatmulArguments& arguments) {
+    const ScratchNeed& need = serving.scratch;
     if (problem.workspace.data && i64(problem.workspace.bytes) >= need.bytes()) {
         backend->fill(problem.workspace.data, 0, std::size_t(need.counter_bytes), stream);  // it may hold anything
         arguments.workspace = problem.workspace.data;
@@ -223,7 +224,7 @@ Dispatcher::Impl::Serving Dispatcher::Impl::attach_scratch(const Problem& proble
         arguments.workspace_counter_bytes = buffer->counter_bytes;
         return serving;
     }
-    if (const auto whole = stand_in(w, shape, /*whole_tiles=*/true)) {
+    if (const auto whole = stand_in(shape, key, /*whole_tiles=*/true)) {
         (*log)(LogLevel::warning,
                "no split-k scratch is left for stream captures: kernels that need none serve instead. Raise "
                "PrepareOptions::graphs, or give Problem::workspace");
@@ -238,7 +239,7 @@ Dispatcher::Impl::Serving Dispatcher::Impl::attach_scratch(const Problem& proble
 
 Dispatcher::Impl::Serving Dispatcher::Impl::miss(WeightShape& shape, const RouteKey& key, Stream stream) {
     if (backend->is_capturing(stream)) {
-        if (const auto serving = stand_in(shape, shape_of(shape, key), false)) return *serving;
+        if (const auto serving = stand_in(shape, key, false)) return *serving;
         throw Error(ErrorCode::not_prepared, "inside a stream capture no kernel is loaded that could serve",
                     {fmt::format("{} rows of E {} N {} K {}", key.rows, shape.experts, shape.n, shape.k), "",
                      "call prepare(weights, {.max_rows = ...}) before the capture"});
@@ -249,18 +250,19 @@ Dispatcher::Impl::Serving Dispatcher::Impl::miss(WeightShape& shape, const Route
         others_turn = std::find(shape.in_progress.begin(), shape.in_progress.end(), key) != shape.in_progress.end();
     }
     if (others_turn)
-        if (const auto serving = stand_in(shape, shape_of(shape, key), false)) return *serving;
+        if (const auto serving = stand_in(shape, key, false)) return *serving;
     const Route& route = route_of(shape, key, stream);
-    return {route.kernel, route.how};
+    return Serving::by(route);
 }
 
 // A loaded kernel that can do it: tuned for some neighbour, or a default.
-std::optional<Dispatcher::Impl::Serving> Dispatcher::Impl::stand_in(const WeightShape& shape,
-                                                                    const ProblemShape& problem,
+std::optional<Dispatcher::Impl::Serving> Dispatcher::Impl::stand_in(const WeightShape& shape, const RouteKey& key,
                                                                     bool whole_tiles) const {
+    const ProblemShape problem = shape_of(shape, key);
     const LoadedKernel* const kernel = kernels.stand_in(shape.format, problem, whole_tiles);
     if (!kernel) return {};
-    return Serving{kernel, kernel->how == How::fallback ? How::fallback : How::near};
+    return Serving{kernel, kernel->how == How::fallback ? How::fallback : How::near,
+                   scratch_need(kernel->kernel->config(), problem, backend->limits().sm_count)};
 }
 
 // Made by the first thread that asks; others wait. The stream is not in capture.
@@ -311,10 +313,11 @@ void Dispatcher::Impl::prepare(WeightShape& shape, const PrepareOptions& options
     parallel_for(0, i64(keys.size()), [&](i64 i) { route_of(shape, keys[std::size_t(i)], options.stream); });
     ScratchNeed need;
     for (const RouteKey& key : keys) {
-        const LoadedKernel& kernel = *route_of(shape, key, options.stream).kernel;
+        const Route& route = route_of(shape, key, options.stream);
+        const LoadedKernel& kernel = *route.kernel;
         KernelConfig config = kernel.kernel->config();
         if (config.split_k == 1) continue;
-        need.include(scratch_need(config, shape_of(shape, key), backend->limits().sm_count));
+        need.include(route.scratch);
         config.split_k = 1;  // for captures that come when no buffer is left
         route_maker.load(config, shape.format, key.rows, kernel.how, kernel.tried ? std::optional(options.stream) : std::nullopt);
     }

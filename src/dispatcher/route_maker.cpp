@@ -46,7 +46,8 @@ std::unique_ptr<Route> RouteMaker::make(const WeightShape& shape, const RouteKey
     for (const auto& [config, how, changed] : choices(shape, key)) {
         const auto trial = changed ? std::optional(stream) : std::nullopt;
         if (const LoadedKernel* const kernel = load(config, shape.format, key.rows, how, trial))
-            return std::make_unique<Route>(Route{key, kernel, how});
+            return std::make_unique<Route>(
+                Route{key, kernel, how, scratch_need(config, shape_of(shape, key), backend_.limits().sm_count)});
     }
     throw Error(ErrorCode::unsupported, "no kernel can serve this problem",
                 {fmt::format("E {} N {} K {}", shape.experts, shape.n, shape.k), "", ""});

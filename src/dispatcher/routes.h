@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "dispatcher/kernel_set.h"
+#include "dispatcher/scratch.h"
 
 namespace mxfp4 {
 
@@ -22,6 +23,7 @@ struct Route {
     RouteKey key;
     const LoadedKernel* kernel = nullptr;
     How how = How::fallback;
+    ScratchNeed scratch = {};  // of the key's largest problem
     const Route* next = nullptr;
 };
 
