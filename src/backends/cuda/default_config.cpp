@@ -26,6 +26,9 @@ constexpr Choice kChoices[] = {
     {136, {kRs, kNative, 152, 192, 128, 16, 3, 1, 1, 0, 2}},
     {kAnyRows, {kRs, kNative, 192, 192, 128, 16, 3, 1, 1, 0, 2}},
 };
+// Instead of the first, where that has fewer tiles than this: smaller ones, two blocks to an SM, so that most SMs have work.
+constexpr i64 kFewTiles = 100;
+constexpr KernelConfig kFewTilesChoice{kRs, kNative, 8, 64, 320, 8, 4, 1, 2};
 // blocks goes through warps' registers or decoded tiles in shared memory: what won there (H100), or came close.
 constexpr Choice kBlocksChoices[] = {
     {4, {Variant::mma, kBlocks, 8, 64, 128, 4, 4}},
@@ -40,10 +43,13 @@ constexpr KernelConfig for_layout(KernelConfig config, Layout layout) {
 }
 
 constexpr bool all_pass() {
-    for (const Choice& choice : kChoices) {
-        if (check(choice.config, {kNative, 0}) != Reject::none) return false;
-        if (check(for_layout(choice.config, Layout::hopper), {Layout::hopper, 8}) != Reject::none) return false;
-    }
+    const auto passes = [](const KernelConfig& config) {
+        return check(config, {kNative, 0}) == Reject::none &&
+               check(for_layout(config, Layout::hopper), {Layout::hopper, 8}) == Reject::none;
+    };
+    if (!passes(kFewTilesChoice)) return false;
+    for (const Choice& choice : kChoices)
+        if (!passes(choice.config)) return false;
     for (const Choice& choice : kBlocksChoices)
         if (check(choice.config, {kBlocks, 8}) != Reject::none) return false;
     return true;
@@ -62,12 +68,14 @@ KernelConfig default_config(const WeightsFormat& format, const ProblemShape& sha
     const i64 rows_per_group = ceil_div(shape.rows, groups > 0 ? groups : 1);
     const Choice* choice = choices_of(format.layout).data();
     while (choice->rows_per_group < rows_per_group) ++choice;
-    return for_layout(choice->config, format.layout);
+    const bool few_tiles = choice == kChoices && shape.rows * ceil_div(shape.n, choice->config.block_n) < kFewTiles;
+    return for_layout(few_tiles ? kFewTilesChoice : choice->config, format.layout);
 }
 
 std::vector<KernelConfig> default_configs(const WeightsFormat& format) {
     std::vector<KernelConfig> configs;
     for (const Choice& choice : choices_of(format.layout)) configs.push_back(for_layout(choice.config, format.layout));
+    if (format.layout != kBlocks) configs.push_back(for_layout(kFewTilesChoice, format.layout));
     return configs;
 }
 
