@@ -65,11 +65,14 @@ std::size_t CompilePool::done() const {
 
 double CompilePool::pending_seconds() const {
     const std::lock_guard lock(mutex_);
-    if (done_ == 0) return 0;
-    double pending = 0;
-    for (const auto& job : jobs_)
-        if (job->state != State::done && !dropped(*job)) pending += compile_cost(job->config);
-    return pending / done_cost_ * std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+    if (done_ < threads_.size()) return 0;
+    double pending = 0, begun = 0;
+    for (const auto& job : jobs_) {
+        const double cost = compile_cost(job->config);
+        if (job->state == State::compiling) begun += cost / 2;  // half done, on average
+        if (job->state == State::waiting && !dropped(*job)) pending += cost;
+    }
+    return (pending + begun) / (done_cost_ + begun) * std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
 }
 
 void CompilePool::work() {
