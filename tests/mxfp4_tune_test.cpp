@@ -99,6 +99,21 @@ TEST_CASE("a blocked winner stays blocked") {
     CHECK(Cache::open(tune.database, Cache::Mode::read_only).all().front().status == WinnerStatus::blocked);
 }
 
+TEST_CASE("times with the routing that it is told") {
+    const Tune tune;
+    const std::string shape = "--shape 20,128,64 --tokens 64 --budget 5 --json ";
+    const auto active = [&](const std::string& routing) {
+        const ToolRun run = tune(shape + routing);
+        INFO(run.error);
+        REQUIRE(run.exit_code == 0);
+        REQUIRE(json_lines(run).size() == 1);
+        return json_lines(run).front()["active"].get<int>();
+    };
+    CHECK(active("") == 20);
+    CHECK(active("--force --routing sparse") == 2);
+    CHECK(active("--force --routing one") == 1);
+}
+
 TEST_CASE("other layouts are other winners") {
     const Tune tune;
     for (const char* layout : {"native", "hopper", "blocks"}) {
@@ -115,7 +130,7 @@ TEST_CASE("other layouts are other winners") {
 TEST_CASE("wrong arguments, and what fails") {
     const Tune tune;
     for (const char* bad : {"--shape 4,128", "--shape 4,128,64 --tokens 0", "--budget -1", "--budget x",
-                            "--model gpt-2", "--nonsense", "--layout fast", "--top-k 5 --shape 4,128,64"}) {
+                            "--model gpt-2", "--nonsense", "--layout fast", "--routing random", "--top-k 5 --shape 4,128,64"}) {
         const ToolRun result = tune(bad);
         INFO(bad << ": " << result.error);
         CHECK(result.exit_code == 2);

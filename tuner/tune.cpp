@@ -111,7 +111,9 @@ class Tuning {
                       .rows = std::max(request.bucket_rows, request.tokens * request.top_k),
                       .x_aligned = info.k % 8 == 0, .y_aligned = info.n % 8 == 0};
         plan.fallback = backend_.default_config(info.format, plan.shape);
-        plan.candidates = enumerate_candidates(info.format, plan.shape, backend_.limits(), backend_.device().kind,
+        ProblemShape likely = plan.shape;  // to the cost model, whose rows are spread evenly over groups
+        if (options_.routing != Routing::uniform) likely.groups = std::max<std::int64_t>(1, active_experts(plan.draws.front()));
+        plan.candidates = enumerate_candidates(info.format, likely, backend_.limits(), backend_.device().kind,
                                                options_.candidates);
         std::vector<KernelConfig>& configs = plan.candidates.configs;
         for (const KernelConfig& config : request.also) {

@@ -16,6 +16,7 @@
 #include "tools/cublas.h"
 #include "tools/device_arguments.h"
 #include "tools/peers.h"
+#include "tools/routing_option.h"
 #include "tools/selection.h"
 #include "tools/tool.h"
 #include "tuner/bench_problem.h"
@@ -306,25 +307,21 @@ int main(int argc, char** argv) {
               "Times the grouped matmul as users get it: the dispatcher's choice, cold weights, no launch cost.");
     SelectionArguments selection(tool);
     DeviceArguments device(tool);
+    RoutingOption routing(tool);
     Options options;
-    std::string routing = "uniform";
     std::vector<std::string> against;
     tool.app().add_flag("--check", options.check, "Compare with the reference; a wrong result is exit code 1");
     tool.app()
         .add_option("--against", against, "naive, cublas: time these too")
         ->delimiter(',')
         ->allow_extra_args(false);
-    tool.app()
-        .add_option("--routing", routing,
-                    "uniform, skewed (one expert takes half of the rows), sparse (9 of 10 experts empty) or one")
-        ->capture_default_str();
     tool.app().add_option("--out", options.out, "Folder for results.json, table.txt and chart.svg");
     tool.app().add_option("--peers", options.peers,
                           "Figures of other libraries, like bench/peers.json (default: built in)");
     tool.app().add_option("--commit", options.commit, "What to write into results.json as the commit");
     return tool.run(argc, argv, [&] {
         options.selection = selection.read();
-        options.routing = from_arguments([&] { return parse_routing(routing); });
+        options.routing = routing.read();
         options.against = parse_against(against);
         return BenchTool(tool, device, options).run();
     });

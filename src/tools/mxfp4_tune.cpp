@@ -9,6 +9,7 @@
 #include "core/config_text.h"
 #include "tools/bench_row.h"
 #include "tools/device_arguments.h"
+#include "tools/routing_option.h"
 #include "tools/selection.h"
 #include "tools/tool.h"
 #include "tuner/tune.h"
@@ -27,8 +28,8 @@ struct Wanted {
 
 class TuneTool {
   public:
-    TuneTool(Tool& tool, DeviceArguments& device, const Selection& selection, double budget_s, bool force)
-        : tool_(tool), selection_(selection), budget_s_(budget_s), force_(force),
+    TuneTool(Tool& tool, DeviceArguments& device, const Selection& selection, Routing routing, double budget_s, bool force)
+        : tool_(tool), selection_(selection), routing_(routing), budget_s_(budget_s), force_(force),
           backend_(make_backend(device.device(), device.backend_options())),
           cache_(Cache::open(device.database(), Cache::Mode::read_write)) {}
 
@@ -96,7 +97,7 @@ class TuneTool {
 
     void reuse(const Wanted& wanted, const Winner& winner) {
         const auto rows =
-            typical_route(Routing::uniform, wanted.tokens, wanted.target->info.experts, selection_.top_k_of(*wanted.target));
+            typical_route(routing_, wanted.tokens, wanted.target->info.experts, selection_.top_k_of(*wanted.target));
         BenchRow row = row_of(wanted, active_experts(rows));
         row.us = winner.us;
         row.us_p10 = winner.us_p10;
@@ -121,6 +122,7 @@ class TuneTool {
         Progress progress(tool_, "tuning", missing.size() * kProgressSteps);
         std::size_t steps = 0;  // of the request in work
         TuneOptions options;
+        options.routing = routing_;
         options.budget_s = budget_s_;
         options.progress = [&](std::size_t, std::size_t measured, std::size_t candidates) {
             const std::size_t now = measured * kProgressSteps / std::max<std::size_t>(1, candidates);
@@ -204,6 +206,7 @@ class TuneTool {
 
     Tool& tool_;
     const Selection& selection_;
+    Routing routing_;
     double budget_s_;
     bool force_;
     std::unique_ptr<Backend> backend_;
@@ -222,6 +225,7 @@ int main(int argc, char** argv) {
               "Finds the fastest kernel of each shape on this device and stores it in the tuning database.");
     SelectionArguments selection_arguments(tool);
     DeviceArguments device(tool);
+    RoutingOption routing(tool, ": what to time with. The database does not tell them apart: --force, or a --db of its own");
     double budget_s = 60;
     bool force = false;
     tool.app()
@@ -231,6 +235,6 @@ int main(int argc, char** argv) {
     tool.app().add_flag("--force", force, "Tune again what the database has already");
     return tool.run(argc, argv, [&] {
         const Selection selection = selection_arguments.read();
-        return TuneTool(tool, device, selection, budget_s, force).run();
+        return TuneTool(tool, device, selection, routing.read(), budget_s, force).run();
     });
 }
