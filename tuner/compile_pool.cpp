@@ -65,14 +65,15 @@ std::size_t CompilePool::done() const {
 
 double CompilePool::pending_seconds() const {
     const std::lock_guard lock(mutex_);
-    if (done_ < threads_.size()) return 0;
+    if (done_ == 0 || done_ < std::min(threads_.size(), jobs_.size() / 2)) return 0;
     double pending = 0, begun = 0;
     for (const auto& job : jobs_) {
         const double cost = compile_cost(job->config);
         if (job->state == State::compiling) begun += cost / 2;  // half done, on average
         if (job->state == State::waiting && !dropped(*job)) pending += cost;
     }
-    return (pending + begun) / (done_cost_ + begun) * std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+    const std::chrono::duration<double> so_far = std::chrono::steady_clock::now() - start_;
+    return (pending + begun) / (done_cost_ + begun) * so_far.count();
 }
 
 void CompilePool::work() {

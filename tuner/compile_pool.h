@@ -32,7 +32,8 @@ class CompilePool {
     void wait_a_little();                                                // for anything to become ready
 
     std::size_t done() const;
-    // Until all jobs are done that are not dropped, at the pace so far. 0 before each thread could have done one: no pace is known.
+    // Until all jobs are done that are not dropped, at the pace so far. 0 before each thread could have done one, or half of them are: no pace
+    // is known.
     double pending_seconds() const;
 
   private:
