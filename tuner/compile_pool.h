@@ -32,8 +32,8 @@ class CompilePool {
     void wait_a_little();                                                // for anything to become ready
 
     std::size_t done() const;
-    // Until all jobs are done that are not dropped, at the pace so far. 0 before each thread could have done one, or half of them are: no pace
-    // is known.
+    // Until all jobs are done that are not dropped, at the pace so far. 0: none is known yet, because fewer are done than there are
+    // threads, or than half of the jobs.
     double pending_seconds() const;
 
   private:
