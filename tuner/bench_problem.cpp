@@ -67,6 +67,12 @@ DeviceSample::DeviceSample(Backend& backend, const SampleWeights& sample, int co
     for (int i = 0; i < copies; ++i) weights_.push_back(upload_weights(backend, all.view()));
 }
 
+RotationPlan cold_rotations(const Backend& backend, const SampleWeights& sample, const std::vector<std::vector<std::int64_t>>& draws) {
+    constexpr std::int64_t kColdBytes = 4 * (60ll << 20);  // four times the largest second-level cache there is
+    constexpr int kMostCopies = 8;
+    return plan_rotations(draws, sample.expert_bytes(), backend.device().kind == Device::Kind::cuda ? kColdBytes : 0, kMostCopies);
+}
+
 BenchProblem::BenchProblem(BenchMemory& memory, const WeightsInfo& weights, RotationPlan plan)
     : memory_(&memory), plan_(std::move(plan)), experts_(weights.experts), n_(weights.n), k_(weights.k),
       x_(memory.x(plan_.rows, weights.k)), y_(memory.y(plan_.rows, weights.n)) {

@@ -11,8 +11,6 @@
 
 namespace mxfp4 {
 
-inline constexpr std::int64_t kColdBytes = 4 * (60ll << 20);  // four times the largest second-level cache there is
-
 // Random bf16 rows. They repeat after a while: drawing half a gigabyte of them takes longer than all measurements.
 class InputRows {
   public:
@@ -63,6 +61,9 @@ class DeviceSample {
     const SampleWeights* sample_;
     std::vector<DeviceWeights> weights_;
 };
+
+// Rotations that let weights come from memory on a GPU. The host's stay wherever its caches hold them: its users' do too.
+RotationPlan cold_rotations(const Backend& backend, const SampleWeights& sample, const std::vector<std::vector<std::int64_t>>& draws);
 
 class BenchProblem {
   public:

@@ -24,7 +24,6 @@ constexpr double kNeighbourRows = 4;           // that have so many times its ro
 constexpr double kFirstGuessSeconds = 0.3;     // for measuring one request
 constexpr double kLeastSecondsARequest = 0.05;
 constexpr double kFairShares = 2;              // of the time left that one request may measure for: most take far less than one
-constexpr int kMostCopies = 8;
 constexpr int kDraws = 4;                      // of the routing, that a problem is timed with
 constexpr std::int64_t kMostRowsOfDraws = 64;  // an expert: with more, a launch is long and made of many tiles, and one draw does
 
@@ -55,8 +54,7 @@ class Tuning {
     TuneResult tune(std::size_t i) {
         const Plan& plan = plans_[i];
         const WeightsInfo& info = requests_[i].weights->info;
-        RotationPlan rotations =
-            plan_rotations(plan.draws, requests_[i].weights->expert_bytes(), cold_bytes(), kMostCopies);
+        RotationPlan rotations = cold_rotations(backend_, *requests_[i].weights, plan.draws);
         use_weights(*requests_[i].weights, rotations.copies);
         const BenchProblem problem(memory_, info, std::move(rotations));
         ShapeBench bench(memory_, *weights_, problem, plan.shape);
@@ -94,8 +92,6 @@ class Tuning {
     static double seconds_since(Clock::time_point t) { return std::chrono::duration<double>(Clock::now() - t).count(); }
     double left() const { return options_.budget_s - seconds_since(start_); }
     const WeightsFormat& format(std::size_t i) const { return requests_[i].weights->info.format; }
-    // The host's weights stay wherever its caches hold them: its users' do too.
-    std::int64_t cold_bytes() const { return on_gpu() ? kColdBytes : 0; }
     bool on_gpu() const { return backend_.device().kind == Device::Kind::cuda; }
 
     void progress(std::size_t request, std::size_t measured, std::size_t candidates) const {

@@ -124,9 +124,10 @@ constexpr int consumer_registers(const KernelConfig& c) {
     const int each = pool / consumer_warpgroups(c) / 8 * 8;
     return each < 240 ? each : 240;
 }
+constexpr int accumulator_registers(const KernelConfig& c) { return slabs_per_warpgroup(c) * c.block_m / 2; }  // of a consumer
 // Whether a consumer of wgmma_rs has registers to load its next words while it decodes these.
 constexpr bool loads_ahead(const KernelConfig& c) {
-    return consumer_registers(c) - slabs_per_warpgroup(c) * c.block_m / 2 >= kFragmentRegisters + 16;
+    return consumer_registers(c) - accumulator_registers(c) >= kFragmentRegisters + 16;
 }
 
 // Whether the consumers of a wgmma_rs kernel multiply by mma.sync, a warp its 16 outputs of a slab: faster for up to 8 rows a tile.
@@ -207,9 +208,8 @@ constexpr Reject check_wgmma(const KernelConfig& c) {
     if (c.block_k < 64 || c.block_k > 512 || c.block_k / kChunkK % parts != 0) return Reject::block_k_not_multiple_of_64;
     if (c.stages < 2 || c.stages > 16) return Reject::stages_not_supported;
     if (c.ctas_per_sm < 1 || c.ctas_per_sm > 4 || c.num_warps * c.ctas_per_sm > 64) return Reject::num_warps_not_supported;
-    const int accumulators = slabs_per_warpgroup(c) * c.block_m / 2;
     const int spare = slabs_per_warpgroup(c) > 1 ? 8 : 0;  // without them ptxas serialises WGMMAs (C7512)
-    if (accumulators + kFragmentRegisters + spare > consumer_registers(c)) return Reject::too_many_registers;
+    if (accumulator_registers(c) + kFragmentRegisters + spare > consumer_registers(c)) return Reject::too_many_registers;
     return Reject::none;
 }
 

@@ -31,7 +31,6 @@ constexpr TimingOptions kNaiveTiming = {.repeats = 3,
 // A GPU that comes from other work is slower (docs/performance.md): each shape is timed on one that has rested, as the peers were,
 // between whose timings Python set up the next.
 constexpr auto kRest = std::chrono::milliseconds(500);
-constexpr int kMostCopies = 8;
 constexpr int kGraphsOfATiming = 4;
 
 struct Options {
@@ -68,11 +67,6 @@ class TargetBench {
           all_(replicate(sample_)) {}
 
     const SampleWeights& sample() const { return sample_; }
-
-    std::int64_t cold_bytes() const { return backend_.device().kind == Device::Kind::cuda ? kColdBytes : 0; }
-    RotationPlan plan(const std::vector<std::int64_t>& rows_of_expert) const {
-        return plan_rotations({rows_of_expert}, sample_.expert_bytes(), cold_bytes(), kMostCopies);
-    }
 
     // The call that users make.
     RunInfo run(const BenchProblem& problem, int rotation, Stream stream) const {
@@ -179,7 +173,7 @@ class BenchTool {
         row.layout = to_string(target.info.format.layout);
         row.tokens = tokens;
         row.size.rows = tokens * options_.selection.top_k_of(target);
-        const BenchProblem problem(memory_, target.info, bench.plan(rows_of_expert(target, row)));
+        const BenchProblem problem(memory_, target.info, cold_rotations(*backend_, bench.sample(), {rows_of_expert(target, row)}));
         bench.prepare(problem);
         row.size = {problem.plan().active, problem.rows(), problem.n(), problem.k()};
         if (options_.check) check(bench, problem, row);
