@@ -55,7 +55,8 @@ struct Case {
     }
     PoisonedRows run(const Kernel& kernel) const {
         PoisonedRows y(rows, checkpoint.n, y_stride);
-        kernel.launch(arguments(y), nullptr);
+        MatmulArguments a = arguments(y);
+        kernel.launch(a, nullptr);
         return y;
     }
     std::vector<float> reference() const {

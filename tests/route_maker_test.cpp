@@ -23,7 +23,7 @@ class TouchedKernel final : public Kernel {
     TouchedKernel(KernelPtr kernel, const After& after) : kernel_(std::move(kernel)), after_(after) {}
     const KernelConfig& config() const override { return kernel_->config(); }
     const CompileReport& report() const override { return kernel_->report(); }
-    void launch(const MatmulArguments& arguments, Stream stream) const override {
+    void launch(MatmulArguments& arguments, Stream stream) const override {
         kernel_->launch(arguments, stream);
         after_(config(), arguments);
     }

@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #include <fmt/format.h>
 
@@ -82,6 +84,12 @@ Call check_problem(const Problem& p, const WeightShape& w) {
     call.key = {rows_bucket(p.rows), groups_bound(call.groups, w.experts), aligned(p.x, call.x_stride),
                 aligned(p.y, call.y_stride)};
     return call;
+}
+
+// The maps are made at launch, and are most of it.
+void clear_but_maps(MatmulArguments& arguments) {
+    constexpr std::size_t kMaps = offsetof(MatmulArguments, x);
+    std::memset(reinterpret_cast<char*>(&arguments) + kMaps, 0, sizeof(MatmulArguments) - kMaps);
 }
 
 std::uint64_t next_dispatcher_number() {
@@ -188,7 +196,8 @@ RunInfo Dispatcher::Impl::run(const Problem& problem, Stream stream) {
     const Route* const route = shape.routes.find(call.key);
     Serving serving = route ? Serving::by(*route) : miss(shape, call.key, stream);
 
-    MatmulArguments arguments{};
+    MatmulArguments arguments;
+    clear_but_maps(arguments);
     describe_weights(weights.device, arguments);
     arguments.x = problem.x;
     arguments.y = problem.y;

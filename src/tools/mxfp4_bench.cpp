@@ -93,7 +93,10 @@ class TargetBench {
         config.layout = sample_.info.format.layout;
         const KernelPtr kernel = backend_.load(config, sample_.info.format);
         const TimedWork work{
-            [&](int rotation, Stream stream) { kernel->launch(problem.arguments(*naive_weights_, rotation), stream); },
+            [&](int rotation, Stream stream) {
+                MatmulArguments arguments = problem.arguments(*naive_weights_, rotation);
+                kernel->launch(arguments, stream);
+            },
             problem.rotations()};
         work.launch(0, nullptr);
         backend_.synchronize();

@@ -18,12 +18,12 @@ class EmulatedKernel : public Kernel {
 
     const KernelConfig& config() const override { return instance_.config; }
     const CompileReport& report() const override { return report_; }
-    void launch(const MatmulArguments& arguments, Stream) const override {
+    void launch(MatmulArguments& arguments, Stream) const override {
         const KernelConfig& c = instance_.config;
-        MatmulArguments a = arguments;
-        make_maps(c, instance_.format, a, [](TensorMap& map, const CopiedTensor& tensor) { map = encoded(tensor); });
+        make_maps(c, instance_.format, arguments, [](TensorMap& map, const CopiedTensor& tensor) { map = encoded(tensor); });
         const int blocks = backend_.device_limits.sm_count * (is_wgmma(c.variant) ? c.ctas_per_sm : 1) / c.cluster * c.cluster;
-        run({instance_.run, blocks, c.cluster, c.num_warps * 32, shared_bytes(c), backend_.timing, backend_.seed, backend_.grids_before}, a);
+        run({instance_.run, blocks, c.cluster, c.num_warps * 32, shared_bytes(c), backend_.timing, backend_.seed, backend_.grids_before},
+            arguments);
     }
 
   private:

@@ -38,7 +38,7 @@ class BareLaunch {
         arguments_.groups = problem.groups;
         arguments_.x_aligned = arguments_.y_aligned = 1;
     }
-    void operator()(Stream stream) const { kernel_->launch(arguments_, stream); }
+    void operator()(Stream stream) { kernel_->launch(arguments_, stream); }
 
   private:
     DeviceWeights weights_;
@@ -90,7 +90,7 @@ TEST_CASE("a hit costs at most 200 ns over the bare launch") {
         const Rows rows(random, packed.checkpoint, tuned.rows);
         const Problem problem = rows.problem(weights);
         REQUIRE(dispatcher.run(problem, stream).config == tuned.config);
-        const BareLaunch bare(packed.packed, problem, tuned.config, stream);
+        BareLaunch bare(packed.packed, problem, tuned.config, stream);
         CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
         cuuint64_t id = 0;
         const std::vector<double> ns = median_ns(

@@ -17,7 +17,7 @@ class CudaKernel : public Kernel {
 
     const KernelConfig& config() const override { return config_; }
     const CompileReport& report() const override { return image_->report; }
-    void launch(const MatmulArguments& arguments, Stream stream) const override;
+    void launch(MatmulArguments& arguments, Stream stream) const override;
 
   private:
     std::shared_ptr<const PrimaryContext> context_;
@@ -82,11 +82,10 @@ void encode(TensorMap& map, const CopiedTensor& tensor) {
           "describe a tensor to the copy engine");
 }
 
-void CudaKernel::launch(const MatmulArguments& arguments, Stream stream) const {
+void CudaKernel::launch(MatmulArguments& arguments, Stream stream) const {
     const CurrentContext current(context_->get());
-    MatmulArguments a = arguments;
-    make_maps(config_, format_, a, encode);
-    void* parameters[] = {&a};
+    make_maps(config_, format_, arguments, encode);
+    void* parameters[] = {&arguments};
     // The kernel may come onto the SMs while the one before it in the stream still leaves them; it waits for its end itself
     // (ptx::wait_for_grids_before) before it touches memory.
     CUlaunchAttribute attributes[2] = {};

@@ -73,7 +73,7 @@ class HostKernel final : public Kernel {
     const KernelConfig& config() const override { return config_; }
     const CompileReport& report() const override { return report_; }
 
-    void launch(const MatmulArguments& arguments, Stream) const override {
+    void launch(MatmulArguments& arguments, Stream) const override {
         Launch launch{this, &arguments, {}};
         pool_->run(
             config_.num_warps, [](void* context) { static_cast<Launch*>(context)->work(); }, &launch);
