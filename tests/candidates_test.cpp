@@ -72,8 +72,10 @@ TEST_CASE("which kernels compete") {
     CHECK(few.configs.front().variant == Variant::wgmma_rs);
     CHECK(has(few, is(Variant::mma)));
     CHECK_FALSE(has(few, is(Variant::wgmma_ss)));
-    // Four experts' tiles do not fill the machine: some candidates split k.
-    CHECK(has(few, [](const KernelConfig& c) { return c.split_k != 1; }));
+    // One expert's tiles do not fill the machine: some candidates split k.
+    const CandidateList one =
+        enumerate_candidates(kNative, {.experts = 1, .n = 1024, .k = 8192, .rows = 1}, limits, Device::Kind::cuda);
+    CHECK(has(one, [](const KernelConfig& c) { return c.split_k != 1; }));
 
     const CandidateList many = enumerate_candidates(kNative, gpt_oss(8192), limits, Device::Kind::cuda);
     CHECK(has(many, is(Variant::wgmma_ss)));

@@ -41,10 +41,11 @@ using Rows = std::vector<std::int64_t>;
 
 constexpr TimingOptions kShort = {.repeats = 2, .replay_us = 100};
 
-Measurement timed(double us, bool ranked = true) {
+Measurement timed(double us, bool ranked = true, double uneven_us = 0) {
     Measurement m;
     m.verified = true;
     m.timing.us = us;
+    m.uneven_us = uneven_us;
     m.ranked = ranked;
     return m;
 }
@@ -228,9 +229,11 @@ TEST_CASE("the default wins ties") {
     CHECK(rank(std::vector<Measurement>{}) == -1);
     CHECK(rank(std::vector{timed(100), timed(99.5), timed(120)}) == 0);
     CHECK(rank(std::vector{timed(100), timed(98), timed(97)}) == 2);
-    std::vector<Measurement> alike = {timed(100), timed(97), timed(97.4), timed(97.6)};
-    for (int i = 0; i < 4; ++i) alike[std::size_t(i)].config.block_m = 8 * (i + 1);
-    CHECK(rank(alike) == 2);  // more rows to a tile than the fastest; the next is too slow for that
+    // Among those as fast as the fastest, the one that is fastest under uneven routing; and the default wins ties there.
+    const auto both = [](double us, double uneven_us) { return timed(us, true, uneven_us); };
+    CHECK(rank(std::vector{both(100, 20), both(97, 40), both(97.4, 30), both(98.5, 10)}) == 2);
+    CHECK(rank(std::vector{both(100, 20), both(99.5, 19.9), both(120, 1)}) == 0);
+    CHECK(rank(std::vector{both(100, 20), both(99.5, 15)}) == 1);
     CHECK(rank(std::vector{timed(100), timed(50, false)}) == 0);  // its quick time does not count
     std::vector<Measurement> broken = {timed(100), timed(150)};
     broken[0].rejected = "wrong result";

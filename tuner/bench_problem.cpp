@@ -67,10 +67,10 @@ DeviceSample::DeviceSample(Backend& backend, const SampleWeights& sample, int co
     for (int i = 0; i < copies; ++i) weights_.push_back(upload_weights(backend, all.view()));
 }
 
-RotationPlan cold_rotations(const Backend& backend, const SampleWeights& sample, const std::vector<std::vector<std::int64_t>>& draws) {
+RotationPlan cold_rotations(const Backend& backend, const SampleWeights& sample, const std::vector<std::vector<std::int64_t>>& draws,
+                            int most_copies) {
     constexpr std::int64_t kColdBytes = 4 * (60ll << 20);  // four times the largest second-level cache there is
-    constexpr int kMostCopies = 8;
-    return plan_rotations(draws, sample.expert_bytes(), backend.device().kind == Device::Kind::cuda ? kColdBytes : 0, kMostCopies);
+    return plan_rotations(draws, sample.expert_bytes(), backend.device().kind == Device::Kind::cuda ? kColdBytes : 0, most_copies);
 }
 
 BenchProblem::BenchProblem(BenchMemory& memory, const WeightsInfo& weights, RotationPlan plan)

@@ -30,7 +30,7 @@ Measurement ShapeBench::measure(const std::string& config_text, const TimingOpti
         if (!m.rejected.empty()) return m;
         const KernelPtr kernel = backend.load(m.config, format);
         const Agreement agreement =
-            verify_samples(backend, problem_, expected_, [&](int rotation) { launch(*kernel, rotation, nullptr); });
+            verify_samples(backend, problem_, expected_, [&](int rotation) { launch(*kernel, problem_, rotation, nullptr); });
         m.relative_error = agreement.relative_error;
         m.rejected = agreement.rejected;
         m.wrong = !m.rejected.empty();
@@ -45,21 +45,26 @@ Measurement ShapeBench::measure(const std::string& config_text, const TimingOpti
 }
 
 std::vector<Timing> ShapeBench::compare(std::span<const KernelConfig> configs, const TimingOptions& timing) {
+    return compare_on(problem_, configs, timing);
+}
+
+std::vector<Timing> ShapeBench::compare_on(const BenchProblem& problem, std::span<const KernelConfig> configs,
+                                           const TimingOptions& timing) {
     std::vector<TimedWork> all;
-    for (const KernelConfig& config : configs) all.push_back(work(config));
+    for (const KernelConfig& config : configs) all.push_back(work(config, problem));
     return memory_.backend().time(all, timing);
 }
 
 std::string ShapeBench::verify_whole(const KernelConfig& config) {
     const Kernel& kernel = *kernels_.at(to_text(config));
     return mxfp4::verify_whole(memory_.backend(), problem_, expected_.rotation,
-                               [&](int rotation) { launch(kernel, rotation, nullptr); });
+                               [&](int rotation) { launch(kernel, problem_, rotation, nullptr); });
 }
 
-void ShapeBench::launch(const Kernel& kernel, int rotation, Stream stream) const {
+void ShapeBench::launch(const Kernel& kernel, const BenchProblem& problem, int rotation, Stream stream) const {
     const int sm_count = memory_.backend().limits().sm_count;
     const KernelConfig& config = kernel.config();
-    MatmulArguments arguments = problem_.arguments(weights_, rotation);
+    MatmulArguments arguments = problem.arguments(weights_, rotation);
     if (config.split_k != 1) {
         const std::int64_t counters = workspace_counter_bytes(config, shape_, sm_count);
         const auto scratch = memory_.scratch(counters, workspace_bytes(config, shape_, sm_count) - counters);
@@ -69,9 +74,10 @@ void ShapeBench::launch(const Kernel& kernel, int rotation, Stream stream) const
     kernel.launch(arguments, stream);
 }
 
-TimedWork ShapeBench::work(const KernelConfig& config) const {
+TimedWork ShapeBench::work(const KernelConfig& config, const BenchProblem& problem) const {
     const KernelPtr kernel = kernels_.at(to_text(config));
-    return {[this, kernel](int rotation, Stream stream) { launch(*kernel, rotation, stream); }, problem_.rotations()};
+    return {[this, kernel, &problem](int rotation, Stream stream) { launch(*kernel, problem, rotation, stream); },
+            problem.rotations()};
 }
 
 }  // namespace mxfp4

@@ -24,15 +24,16 @@ class ShapeBench {
     // Compiles (or finds the image), loads, verifies the sampled outputs and times alone.
     Measurement measure(const std::string& config_text, const TimingOptions& timing);
 
-    // Times configs that measure() found usable again, interleaved.
+    // Times configs that measure() found usable again, interleaved: on its problem, or on another of the same shape.
     std::vector<Timing> compare(std::span<const KernelConfig> configs, const TimingOptions& timing);
+    std::vector<Timing> compare_on(const BenchProblem& problem, std::span<const KernelConfig> configs, const TimingOptions& timing);
 
     // Every output written, none NaN, the same bits twice. Empty: fine.
     std::string verify_whole(const KernelConfig& config);
 
   private:
-    void launch(const Kernel& kernel, int rotation, Stream stream) const;
-    TimedWork work(const KernelConfig& config) const;
+    void launch(const Kernel& kernel, const BenchProblem& problem, int rotation, Stream stream) const;
+    TimedWork work(const KernelConfig& config, const BenchProblem& problem) const;
 
     BenchMemory& memory_;
     const DeviceSample& weights_;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <limits>
 #include <memory>
 
 #include "core/config_text.h"
@@ -16,6 +17,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr TimingOptions kQuick = {.repeats = 3, .replay_us = 1500};
 constexpr TimingOptions kFinal = {.repeats = 9, .replay_us = 3000};
+constexpr TimingOptions kUneven = {.repeats = 5, .replay_us = 1500};
 constexpr double kWarmRounds = 3;              // that a timing launches before it counts
 constexpr std::size_t kFinalists = 5;          // and the default
 constexpr double kFinalistSlack = 1.15;        // slower than this times the best in the quick round: no finalist
@@ -32,6 +34,7 @@ struct Plan {
     KernelConfig fallback;
     CandidateList candidates;  // without the fallback
     std::vector<std::vector<std::int64_t>> draws;  // rows of each expert
+    std::vector<std::int64_t> uneven;              // a draw of finalists' second test; empty: there is none
 };
 
 // A config of a request's final round.
@@ -79,6 +82,10 @@ class Tuning {
         });
         pool_->retire(i);
         run_final(bench, result.measurements, left() / double(plans_.size() - i));
+        if (!plan.uneven.empty()) {
+            RotationPlan uneven = cold_rotations(backend_, *requests_[i].weights, {plan.uneven}, weights_->copies());
+            time_uneven(bench, BenchProblem(memory_, info, std::move(uneven)), result.measurements);
+        }
         result.winner = choose(bench, result.measurements);
         for (const Measurement& m : result.measurements)
             if (m.ranked && m.usable()) finalists_.push_back({i, m.config});
@@ -103,6 +110,8 @@ class Tuning {
         Plan plan;
         const bool few = on_gpu() && request.tokens * request.top_k <= kMostRowsOfDraws * info.experts;
         plan.draws = typical_draws(options_.routing, request.tokens, info.experts, request.top_k, few ? kDraws : 1);
+        if (few && options_.routing == Routing::uniform)
+            plan.uneven = route(Routing::sparse, request.tokens, info.experts, request.top_k);
         plan.shape = {.experts = info.experts, .n = info.n, .k = info.k,
                       .rows = std::max(request.bucket_rows, request.tokens * request.top_k),
                       .x_aligned = info.k % 8 == 0, .y_aligned = info.n % 8 == 0};
@@ -209,6 +218,20 @@ class Tuning {
         }
     }
 
+    // Those of the final round where few experts get all rows.
+    static void time_uneven(ShapeBench& bench, const BenchProblem& uneven, std::vector<Measurement>& measurements) {
+        std::vector<Measurement*> finalists;
+        std::vector<KernelConfig> configs;
+        for (Measurement& m : measurements)
+            if (m.ranked) {
+                finalists.push_back(&m);
+                configs.push_back(m.config);
+            }
+        if (configs.empty()) return;
+        const std::vector<Timing> timings = bench.compare_on(uneven, configs, kUneven);
+        for (std::size_t j = 0; j < finalists.size(); ++j) finalists[j]->uneven_us = timings[j].us;
+    }
+
     // Only what has proven itself on every output is published.
     static int choose(ShapeBench& bench, std::vector<Measurement>& measurements) {
         for (;;) {
@@ -236,17 +259,21 @@ class Tuning {
 }  // namespace
 
 int rank(std::span<const Measurement> measurements) {
-    const auto competes = [](const Measurement& m) { return m.ranked && m.usable(); };
-    const auto us = [&](int i) { return measurements[std::size_t(i)].timing.us; };
-    const auto rows = [&](int i) { return measurements[std::size_t(i)].config.block_m; };
-    int best = -1;
+    std::vector<int> tied;  // with the fastest
+    double fastest = std::numeric_limits<double>::infinity();
+    const auto usable = [](const Measurement& m) { return m.ranked && m.usable(); };
+    for (const Measurement& m : measurements)
+        if (usable(m)) fastest = std::min(fastest, m.timing.us);
     for (int i = 0; i < int(measurements.size()); ++i)
-        if (competes(measurements[std::size_t(i)]) && (best < 0 || us(i) < us(best))) best = i;
-    if (best > 0 && competes(measurements.front()) && us(0) <= (1 + kTie) * us(best)) return 0;
-    int winner = best;
-    for (int i = 0; i < int(measurements.size()); ++i)
-        if (competes(measurements[std::size_t(i)]) && us(i) <= (1 + kRowsTie) * us(best) && rows(i) > rows(winner)) winner = i;
-    return winner;
+        if (const Measurement& m = measurements[std::size_t(i)]; usable(m) && m.timing.us <= (1 + kTie) * fastest) tied.push_back(i);
+    if (tied.empty()) return -1;
+    // Under uneven routing; where that was not timed, as before.
+    const auto us = [&](int i) {
+        const Measurement& m = measurements[std::size_t(i)];
+        return m.uneven_us > 0 ? m.uneven_us : m.timing.us;
+    };
+    const int best = *std::ranges::min_element(tied, {}, us);
+    return tied.front() == 0 && us(0) <= (1 + kTie) * us(best) ? 0 : best;
 }
 
 void tune(Backend& backend, std::span<const TuneRequest> requests, const TuneOptions& options,

@@ -46,11 +46,9 @@ struct TuneResult {
     const Measurement& fallback() const { return measurements.front(); }
 };
 
-// The default wins against what is not faster by more than this.
+// Those that are slower than the fastest by no more than this are as fast. Among them the one wins that is the fastest under uneven
+// routing, where some take twice as long as others; the library's default, if it is slower by no more than this there too.
 inline constexpr double kTie = 0.01;
-// Among those that are slower than the fastest by no more than this, the one with the most rows to a tile wins: where routing is less even
-// than the tuner's, it reads and decodes the weights of an expert less often.
-inline constexpr double kRowsTie = 0.005;
 
 // The backend should keep compiled images (BackendOptions::images), else kernels are compiled again to be loaded.
 void tune(Backend& backend, std::span<const TuneRequest> requests, const TuneOptions& options,
