@@ -229,7 +229,11 @@ TEST_CASE("the default wins ties") {
     CHECK(rank(std::vector<Measurement>{}) == -1);
     CHECK(rank(std::vector{timed(100), timed(99.5), timed(120)}) == 0);
     CHECK(rank(std::vector{timed(100), timed(98), timed(97)}) == 2);
-    // Among those as fast as the fastest, the one that is fastest under uneven routing; and the default wins ties there.
+    // Among those as fast as the fastest, the one of the largest tile.
+    std::vector<Measurement> alike = {timed(100), timed(97), timed(97.4), timed(98.5)};
+    for (int i = 0; i < 4; ++i) alike[std::size_t(i)].config.block_m = 8 * (i + 1);
+    CHECK(rank(alike) == 2);
+    // Or that is the fastest under uneven routing; and the default wins ties there.
     const auto both = [](double us, double uneven_us) { return timed(us, true, uneven_us); };
     CHECK(rank(std::vector{both(100, 20), both(97, 40), both(97.4, 30), both(98.5, 10)}) == 2);
     CHECK(rank(std::vector{both(100, 20), both(99.5, 19.9), both(120, 1)}) == 0);

@@ -267,13 +267,11 @@ int rank(std::span<const Measurement> measurements) {
     for (int i = 0; i < int(measurements.size()); ++i)
         if (const Measurement& m = measurements[std::size_t(i)]; usable(m) && m.timing.us <= (1 + kTie) * fastest) tied.push_back(i);
     if (tied.empty()) return -1;
-    // Under uneven routing; where that was not timed, as before.
-    const auto us = [&](int i) {
-        const Measurement& m = measurements[std::size_t(i)];
-        return m.uneven_us > 0 ? m.uneven_us : m.timing.us;
-    };
-    const int best = *std::ranges::min_element(tied, {}, us);
-    return tied.front() == 0 && us(0) <= (1 + kTie) * us(best) ? 0 : best;
+    const auto uneven_us = [&](int i) { return measurements[std::size_t(i)].uneven_us; };
+    const auto tile = [&](int i) { return measurements[std::size_t(i)].config.block_m * measurements[std::size_t(i)].config.block_n; };
+    const bool even_alone = uneven_us(tied.front()) == 0;
+    const int best = even_alone ? *std::ranges::max_element(tied, {}, tile) : *std::ranges::min_element(tied, {}, uneven_us);
+    return tied.front() == 0 && (even_alone || uneven_us(0) <= (1 + kTie) * uneven_us(best)) ? 0 : best;
 }
 
 void tune(Backend& backend, std::span<const TuneRequest> requests, const TuneOptions& options,

@@ -47,7 +47,8 @@ struct TuneResult {
 };
 
 // Those that are slower than the fastest by no more than this are as fast. Among them the one wins that is the fastest under uneven
-// routing, where some take twice as long as others; the library's default, if it is slower by no more than this there too.
+// routing, where some take twice as long as others; where that was not timed, the one of the largest tile: it decodes and copies the
+// least, which tells once the GPU is at its power limit. The library's default wins against both, if it is as fast there too.
 inline constexpr double kTie = 0.01;
 
 // The backend should keep compiled images (BackendOptions::images), else kernels are compiled again to be loaded.
