@@ -21,6 +21,7 @@ constexpr BlockShape kMmaBlocks[] = {{64, 4}, {64, 2}, {128, 8}, {128, 4}, {32, 
 constexpr int kWgmmaRows[] = {8, 16, 24, 32, 40, 48, 64, 80, 96, 128, 144, 152, 160, 192, 208, 224, 256};
 constexpr int kMmaRows[] = {8, 16, 32, 64};
 constexpr int kWgmmaDepths[] = {64, 128, 192, 256, 320};
+constexpr int kDepthOfTwoParts = 256;  // 320 are an odd number of chunks; others do as well without
 constexpr int kMmaDepths[] = {64, 128};
 constexpr int kSplits[] = {1, 0, 2, 4};
 constexpr int kBlocksPerSm[] = {1, 2, 3};
@@ -56,6 +57,7 @@ class Enumerator {
                                                .split_k = split,
                                                .ctas_per_sm = ctas,
                                                .cluster = cluster};
+                                if (block_k == kDepthOfTwoParts && k_parts(c) != 2) continue;
                                 for (int stages : depths(c)) {
                                     c.stages = stages;
                                     consider(c);
