@@ -246,6 +246,19 @@ TEST_CASE("the default wins ties") {
     CHECK(rank(broken) == -1);
 }
 
+TEST_CASE("who goes into the final round") {
+    CHECK(finalists(std::vector<Measurement>{}, true).empty());
+    std::vector<Measurement> all;
+    for (const double us : {130.0, 100.0, 104.0, 101.0, 103.0, 102.0, 101.2, 101.1, 101.3, 120.0}) all.push_back(timed(us));
+    for (std::size_t i = 0; i < all.size(); ++i) all[i].config.block_m = 8 * int(i + 1);
+    CHECK(finalists(all, false) == std::vector<std::size_t>{0, 1, 3, 7, 6, 8});
+    for (const std::size_t i : {2, 4, 5}) all[i].timing.us = 101.4;  // nearly as fast; the last, with more rows, is not
+    CHECK(finalists(all, false) == std::vector<std::size_t>{0, 1, 3, 7, 6, 8});
+    CHECK(finalists(all, true) == std::vector<std::size_t>{0, 1, 3, 7, 6, 8, 5, 4});
+    all.front().rejected = "wrong result";
+    CHECK(finalists(all, true).front() == 1);
+}
+
 TEST_CASE("a pool compiles what several buckets want once") {
     const auto backend = make_host_backend({});
     const WeightsFormat format;

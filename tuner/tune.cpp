@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <memory>
 
@@ -21,6 +22,8 @@ constexpr TimingOptions kUneven = {.repeats = 5, .replay_us = 1500};
 constexpr double kWarmRounds = 3;              // that a timing launches before it counts
 constexpr std::size_t kFinalists = 5;          // and the default
 constexpr double kFinalistSlack = 1.15;        // slower than this times the best in the quick round: no finalist
+constexpr std::size_t kTallFinalists = 2;      // beside them, where uneven routing counts
+constexpr double kTallSlack = 1.015;           // of these
 constexpr std::size_t kMostNeighbours = 8;     // candidates from requests before this one
 constexpr double kNeighbourRows = 4;           // that have so many times its rows, or so many times fewer, at most
 constexpr double kFirstGuessSeconds = 0.3;     // for measuring one request
@@ -81,7 +84,7 @@ class Tuning {
             return std::ranges::find(result.measurements, config, &Measurement::config) == result.measurements.end();
         });
         pool_->retire(i);
-        run_final(bench, result.measurements, left() / double(plans_.size() - i));
+        run_final(bench, result.measurements, !plan.uneven.empty(), left() / double(plans_.size() - i));
         if (!plan.uneven.empty()) {
             RotationPlan uneven = cold_rotations(backend_, *requests_[i].weights, {plan.uneven}, weights_->copies());
             time_uneven(bench, BenchProblem(memory_, info, std::move(uneven)), result.measurements);
@@ -187,20 +190,9 @@ class Tuning {
         return needed <= available ? 1 : available / needed;
     }
 
-    // The best of the quick round once more, longer and interleaved with the default: as often as the time allows.
-    static void run_final(ShapeBench& bench, std::vector<Measurement>& measurements, double seconds) {
-        std::vector<std::size_t> order;
-        for (std::size_t m = 1; m < measurements.size(); ++m)
-            if (measurements[m].usable()) order.push_back(m);
-        std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-            return measurements[a].timing.us < measurements[b].timing.us;
-        });
-        if (!order.empty()) {
-            const double best = measurements[order.front()].timing.us;
-            std::erase_if(order, [&](std::size_t m) { return measurements[m].timing.us > kFinalistSlack * best; });
-        }
-        if (order.size() > kFinalists) order.resize(kFinalists);
-        if (measurements.front().usable()) order.insert(order.begin(), 0);
+    // Once more, longer and interleaved with the default: as often as the time allows.
+    static void run_final(ShapeBench& bench, std::vector<Measurement>& measurements, bool uneven, double seconds) {
+        const std::vector<std::size_t> order = finalists(measurements, uneven);
         if (order.empty()) return;
         std::vector<KernelConfig> configs;
         double round_us = 0;  // of one replay of each
@@ -220,16 +212,16 @@ class Tuning {
 
     // Those of the final round where few experts get all rows.
     static void time_uneven(ShapeBench& bench, const BenchProblem& uneven, std::vector<Measurement>& measurements) {
-        std::vector<Measurement*> finalists;
+        std::vector<Measurement*> ranked;
         std::vector<KernelConfig> configs;
         for (Measurement& m : measurements)
             if (m.ranked) {
-                finalists.push_back(&m);
+                ranked.push_back(&m);
                 configs.push_back(m.config);
             }
         if (configs.empty()) return;
         const std::vector<Timing> timings = bench.compare_on(uneven, configs, kUneven);
-        for (std::size_t j = 0; j < finalists.size(); ++j) finalists[j]->uneven_us = timings[j].us;
+        for (std::size_t j = 0; j < ranked.size(); ++j) ranked[j]->uneven_us = timings[j].us;
     }
 
     // Only what has proven itself on every output is published.
@@ -257,6 +249,26 @@ class Tuning {
 };
 
 }  // namespace
+
+std::vector<std::size_t> finalists(std::span<const Measurement> measurements, bool uneven) {
+    const auto us = [&](std::size_t m) { return measurements[m].timing.us; };
+    const auto rows = [&](std::size_t m) { return measurements[m].config.block_m; };
+    std::vector<std::size_t> fast;
+    for (std::size_t m = 1; m < measurements.size(); ++m)
+        if (measurements[m].usable()) fast.push_back(m);
+    std::ranges::stable_sort(fast, {}, us);
+    const double best = fast.empty() ? 0 : us(fast.front());
+    std::erase_if(fast, [&](std::size_t m) { return us(m) > kFinalistSlack * best; });
+
+    std::vector<std::size_t> tall(fast.begin() + std::ptrdiff_t(std::min(fast.size(), kFinalists)), fast.end());
+    fast.resize(fast.size() - tall.size());
+    std::erase_if(tall, [&](std::size_t m) { return us(m) > kTallSlack * best; });
+    std::ranges::stable_sort(tall, std::greater(), rows);
+    tall.resize(std::min(tall.size(), uneven ? kTallFinalists : 0));
+    fast.insert(fast.end(), tall.begin(), tall.end());
+    if (!measurements.empty() && measurements.front().usable()) fast.insert(fast.begin(), 0);
+    return fast;
+}
 
 int rank(std::span<const Measurement> measurements) {
     std::vector<int> tied;  // with the fastest

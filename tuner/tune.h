@@ -55,6 +55,10 @@ inline constexpr double kTie = 0.01;
 void tune(Backend& backend, std::span<const TuneRequest> requests, const TuneOptions& options,
           const std::function<void(const TuneResult&)>& publish);
 
+// Which measurements, the default being the first, go into the final round: the default; the fastest five; and, where uneven routing
+// counts, of those nearly as fast the two with the most rows to a tile, which read the weights of an expert least often there.
+std::vector<std::size_t> finalists(std::span<const Measurement> measurements, bool uneven);
+
 // The winner among measurements, the default being the first: the fastest usable one, but for ties. -1: none.
 int rank(std::span<const Measurement> measurements);
 
