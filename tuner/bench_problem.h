@@ -62,8 +62,8 @@ class DeviceSample {
     std::vector<DeviceWeights> weights_;
 };
 
-// Rotations that let weights come from memory on a GPU. The host's stay wherever its caches hold them: its users' do too.
 inline constexpr int kMostCopies = 8;  // of the weights
+// Rotations that let weights come from memory on a GPU. The host's stay wherever its caches hold them: its users' do too.
 RotationPlan cold_rotations(const Backend& backend, const SampleWeights& sample, const std::vector<std::vector<std::int64_t>>& draws,
                             int most_copies = kMostCopies);
 

@@ -86,9 +86,10 @@ Call check_problem(const Problem& p, const WeightShape& w) {
     return call;
 }
 
-// The maps are made at launch, and are most of it.
+// All but the maps, which are most of it: they are made at launch.
 void clear_but_maps(MatmulArguments& arguments) {
     constexpr std::size_t kMaps = offsetof(MatmulArguments, x);
+    static_assert(kMaps == 4 * sizeof(TensorMap));
     std::memset(reinterpret_cast<char*>(&arguments) + kMaps, 0, sizeof(MatmulArguments) - kMaps);
 }
 
