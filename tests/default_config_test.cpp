@@ -1,5 +1,6 @@
 // What the CUDA backend serves before anything was tuned. That each compiles without spills is the compile sample's test.
 #include <algorithm>
+#include <utility>
 
 #include <catch2/catch_test_macros.hpp>
 
@@ -36,8 +37,16 @@ TEST_CASE("the more rows a group has, the more a default tile has room for") {
         }
         CHECK(room >= 128);
     }
-    // gpt-oss at one token: 4 rows are 60 tiles of 192 of 2880 outputs, too few for 132 SMs, and 120 of 5760.
-    const auto outputs = [](i64 n) { return default_config({}, {.experts = 32, .n = n, .k = 2880, .rows = 4}).block_n; };
-    CHECK(outputs(2880) == 64);
-    CHECK(outputs(5760) == 192);
+}
+
+TEST_CASE("few tiles are spread over all SMs") {
+    const auto tile = [](i64 tokens, i64 n) {
+        const KernelConfig c = default_config({}, {.experts = 32, .n = n, .k = 2880, .rows = 4 * tokens});
+        return std::pair(c.block_n, c.ctas_per_sm);
+    };
+    CHECK(tile(1, 2880) == std::pair(64, 2));  // 180 tiles of 64 outputs, for 132 SMs
+    CHECK(tile(1, 5760) == std::pair(64, 3));  // 360
+    CHECK(tile(2, 2880) == std::pair(64, 3));
+    CHECK(tile(2, 5760) == std::pair(64, 3));
+    CHECK(tile(4, 5760) == std::pair(192, 1));  // 480 of 192
 }
