@@ -7,7 +7,8 @@
 
 namespace mxfp4 {
 
-// Innermost dimension first. A box is what one copy brings; in shared memory its elements lie densely, in the same order.
+// Innermost dimension first. A box is what one copy brings; in shared memory its elements lie densely, in the same order. (Dimensions
+// beyond the rank are given too, as 1 and 0: what is left out, compilers make zero together with all the rest, which a launch feels.)
 struct CopiedTensor {
     const void* base;
     int element_bytes;
@@ -34,9 +35,10 @@ constexpr XRows x_rows_at(int row, int count, int box_rows, int all_rows) {
 constexpr CopiedTensor x_tensor(const KernelConfig& c, const MatmulArguments& a, bool half) {
     const int box_rows = x_box_rows(c, half);
     const i64 stride = a.x_stride * 2, height = box_rows < a.rows ? box_rows : a.rows, before = a.rows - height + 1;
-    if (a.k % kChunkK != 0) return {a.x, 2, true, 3, {a.k, height, before}, {2, stride, stride}, {kChunkK, box_rows, 1}};
-    return {a.x, 2, true, 4, {kChunkK, height, before, a.k / kChunkK}, {2, stride, stride, kChunkK * 2},
-            {kChunkK, box_rows, 1, x_chunks_of_copy(c)}};
+    if (a.k % kChunkK != 0)
+        return {a.x, 2, true, 3, {a.k, height, before, 1, 1}, {2, stride, stride, 0, 0}, {kChunkK, box_rows, 1, 1, 1}};
+    return {a.x, 2, true, 4, {kChunkK, height, before, a.k / kChunkK, 1}, {2, stride, stride, kChunkK * 2, 0},
+            {kChunkK, box_rows, 1, x_chunks_of_copy(c), 1}};
 }
 
 // native: all slabs of a tile and all chunks of a stage, in units of 8 bytes. tile_bytes: kNativeValueTileBytes or
@@ -47,9 +49,9 @@ constexpr CopiedTensor native_tensor(const KernelConfig& c, const MatmulArgument
             8,
             false,
             4,
-            {tile_bytes / 8, ceil_div(a.k, kChunkK), ceil_div(a.n, kSlabRows), a.experts},
-            {8, tile_bytes, row_bytes, expert_bytes},
-            {tile_bytes / 8, c.block_k / kChunkK, c.block_n / kSlabRows, 1}};
+            {tile_bytes / 8, ceil_div(a.k, kChunkK), ceil_div(a.n, kSlabRows), a.experts, 1},
+            {8, tile_bytes, row_bytes, expert_bytes, 0},
+            {tile_bytes / 8, c.block_k / kChunkK, c.block_n / kSlabRows, 1, 1}};
 }
 
 // hopper values of one slab and all chunks of a stage: 16 stored rows of 128 bytes for each chunk, one behind the other in
@@ -59,9 +61,9 @@ constexpr CopiedTensor hopper_values_tensor(const KernelConfig& c, const MatmulA
             1,
             false,
             4,
-            {128, a.values_expert_bytes / a.values_row_bytes, ceil_div(a.k, kChunkK), a.experts},
-            {1, a.values_row_bytes, 128, a.values_expert_bytes},
-            {128, 16, c.block_k / kChunkK, 1}};
+            {128, a.values_expert_bytes / a.values_row_bytes, ceil_div(a.k, kChunkK), a.experts, 1},
+            {1, a.values_row_bytes, 128, a.values_expert_bytes, 0},
+            {128, 16, c.block_k / kChunkK, 1, 1}};
 }
 
 // hopper scales of one slab and all chunks of a stage. The 32 bytes of 16 rows of W and 64 k are one half of a stored row's 64; a

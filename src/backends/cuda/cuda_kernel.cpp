@@ -13,6 +13,8 @@ class CudaKernel : public Kernel {
   public:
     CudaKernel(std::shared_ptr<const PrimaryContext> context, const KernelConfig& config, const WeightsFormat& format,
                Jit::ImagePtr image, int sm_count);
+    CudaKernel(const CudaKernel&) = delete;
+    CudaKernel& operator=(const CudaKernel&) = delete;
     ~CudaKernel() override;
 
     const KernelConfig& config() const override { return config_; }
@@ -26,20 +28,21 @@ class CudaKernel : public Kernel {
     Jit::ImagePtr image_;
     Module module_;
     CUfunction function_ = nullptr;
-    unsigned blocks_ = 0, threads_ = 0, shared_bytes_ = 0;
+    CUlaunchAttribute attributes_[2] = {};
+    CUlaunchConfig launch_ = {};  // but for the stream
 };
 
 CudaKernel::CudaKernel(std::shared_ptr<const PrimaryContext> context, const KernelConfig& config,
                        const WeightsFormat& format, Jit::ImagePtr image, int sm_count)
-    : context_(std::move(context)), config_(config), format_(format), image_(std::move(image)),
-      threads_(unsigned(config.num_warps) * 32), shared_bytes_(unsigned(shared_bytes(config))) {
+    : context_(std::move(context)), config_(config), format_(format), image_(std::move(image)) {
     const Driver& cuda = driver();
+    const int threads = config.num_warps * 32, shared = int(shared_bytes(config));
     check(cuda.module_load_data(module_.out(), image_->cubin.data()), "load a kernel");
     check(cuda.module_get_function(&function_, module_.get(), kKernelName), "find the kernel in its image");
-    check(cuda.func_set_attribute(function_, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, int(shared_bytes_)),
+    check(cuda.func_set_attribute(function_, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, shared),
           "give the kernel its shared memory");
     int resident = 0;
-    check(cuda.occupancy_max_active_blocks_per_multiprocessor(&resident, function_, int(threads_), shared_bytes_),
+    check(cuda.occupancy_max_active_blocks_per_multiprocessor(&resident, function_, threads, std::size_t(shared)),
           "ask how many blocks fit an SM");
     // Every kernel is persistent: its blocks loop over the tiles. Those of the wgmma kernels may wait for one another,
     // so that all must be resident.
@@ -48,7 +51,20 @@ CudaKernel::CudaKernel(std::shared_ptr<const PrimaryContext> context, const Kern
         throw Error(
             ErrorCode::compile, "the kernel does not fit the device: " + to_text(config),
             {fmt::format("{} blocks an SM", resident), fmt::format("at least {}", wanted), "take a smaller config"});
-    blocks_ = unsigned(sm_count * (is_wgmma(config.variant) ? wanted : resident) / config.cluster * config.cluster);
+    const int blocks = sm_count * (is_wgmma(config.variant) ? wanted : resident) / config.cluster * config.cluster;
+
+    // The kernel may come onto the SMs while the one before it in the stream still leaves them; it waits for its end itself
+    // (ptx::wait_for_grids_before) before it touches memory.
+    attributes_[0].id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
+    attributes_[0].value.programmaticStreamSerializationAllowed = 1;
+    attributes_[1].id = CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION;
+    attributes_[1].value.clusterDim = {unsigned(config.cluster), 1, 1};
+    launch_.gridDimX = unsigned(blocks);
+    launch_.blockDimX = unsigned(threads);
+    launch_.gridDimY = launch_.gridDimZ = launch_.blockDimY = launch_.blockDimZ = 1;
+    launch_.sharedMemBytes = unsigned(shared);
+    launch_.attrs = attributes_;
+    launch_.numAttrs = config.cluster > 1 ? 2 : 1;
 }
 
 CudaKernel::~CudaKernel() {
@@ -85,22 +101,9 @@ void encode(TensorMap& map, const CopiedTensor& tensor) {
 void CudaKernel::launch(MatmulArguments& arguments, Stream stream) const {
     const CurrentContext current(context_->get());
     make_maps(config_, format_, arguments, encode);
-    void* parameters[] = {&arguments};
-    // The kernel may come onto the SMs while the one before it in the stream still leaves them; it waits for its end itself
-    // (ptx::wait_for_grids_before) before it touches memory.
-    CUlaunchAttribute attributes[2] = {};
-    attributes[0].id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
-    attributes[0].value.programmaticStreamSerializationAllowed = 1;
-    attributes[1].id = CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION;
-    attributes[1].value.clusterDim = {unsigned(config_.cluster), 1, 1};
-    CUlaunchConfig launch = {};
-    launch.gridDimX = blocks_;
-    launch.blockDimX = threads_;
-    launch.gridDimY = launch.gridDimZ = launch.blockDimY = launch.blockDimZ = 1;
-    launch.sharedMemBytes = shared_bytes_;
+    CUlaunchConfig launch = launch_;
     launch.hStream = stream;
-    launch.attrs = attributes;
-    launch.numAttrs = config_.cluster > 1 ? 2 : 1;
+    void* parameters[] = {&arguments};
     check(driver().launch_kernel_ex(&launch, function_, parameters, nullptr), "launch a kernel");
 }
 
