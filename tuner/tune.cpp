@@ -219,7 +219,7 @@ class Tuning {
                 ranked.push_back(&m);
                 configs.push_back(m.config);
             }
-        if (configs.empty()) return;
+        if (configs.size() < 2) return;  // nothing to choose from
         const std::vector<Timing> timings = bench.compare_on(uneven, configs, kUneven);
         for (std::size_t j = 0; j < ranked.size(); ++j) ranked[j]->uneven_us = timings[j].us;
     }

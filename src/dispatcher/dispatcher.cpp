@@ -4,9 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cstddef>
 #include <cstdint>
-#include <cstring>
 
 #include <fmt/format.h>
 
@@ -84,13 +82,6 @@ Call check_problem(const Problem& p, const WeightShape& w) {
     call.key = {rows_bucket(p.rows), groups_bound(call.groups, w.experts), aligned(p.x, call.x_stride),
                 aligned(p.y, call.y_stride)};
     return call;
-}
-
-// All but the maps, which are most of it: they are made at launch.
-void clear_but_maps(MatmulArguments& arguments) {
-    constexpr std::size_t kMaps = offsetof(MatmulArguments, x);
-    static_assert(kMaps == 4 * sizeof(TensorMap));
-    std::memset(reinterpret_cast<char*>(&arguments) + kMaps, 0, sizeof(MatmulArguments) - kMaps);
 }
 
 std::uint64_t next_dispatcher_number() {
@@ -198,7 +189,6 @@ RunInfo Dispatcher::Impl::run(const Problem& problem, Stream stream) {
     Serving serving = route ? Serving::by(*route) : miss(shape, call.key, stream);
 
     MatmulArguments arguments;
-    clear_but_maps(arguments);
     describe_weights(weights.device, arguments);
     arguments.x = problem.x;
     arguments.y = problem.y;
