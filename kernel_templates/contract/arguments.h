@@ -10,7 +10,7 @@ struct alignas(128) TensorMap {
     u64 words[16];
 };
 
-// All zero, but for the maps: they are most of it, and a launch makes those that it needs.
+// All zero, but for the maps: they are most of it, and a launch makes those that it needs and is not given.
 struct MatmulArguments {
     // Of x where it is aligned and the kernel a wgmma one, of weights for wgmma_rs (contract/tensors.h).
     TensorMap x_maps[2], values_map, scales_map;
@@ -30,6 +30,7 @@ struct MatmulArguments {
     i32 rows = 0, n = 0, k = 0, experts = 0, groups = 0;
     i32 x_aligned = 0, y_aligned = 0;  // 16-byte aligned base and stride
     i32 weights_constant = 0;          // nothing writes the weights: they may be read before the grids before this one have ended
+    i32 weights_mapped = 0;            // values_map and scales_map are there: the kernel's launches on the same weights share them
 };
 
 }  // namespace mxfp4

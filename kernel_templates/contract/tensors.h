@@ -79,12 +79,17 @@ constexpr CopiedTensor hopper_scales_tensor(const KernelConfig& c, const Weights
             {32, rows_of_box, 4 / rows_of_box, chunks_of_box, 1}};
 }
 
-// Makes the maps that a launch needs: encode(map, tensor) each.
+constexpr bool maps_weights(const KernelConfig& c) { return c.variant == Variant::wgmma_rs; }
+
+// Makes the maps that a launch needs and is not given: encode(map, tensor) each.
 template <class Encode>
 constexpr void make_maps(const KernelConfig& c, const WeightsFormat& f, MatmulArguments& a, Encode&& encode) {
-    if (is_wgmma(c.variant) && a.x_aligned)
-        for (const bool half : {false, true}) encode(a.x_maps[half], x_tensor(c, a, half));
-    if (c.variant != Variant::wgmma_rs) return;
+    if (is_wgmma(c.variant) && a.x_aligned) {
+        const int most_rows = a.rows < c.block_m ? a.rows : c.block_m;  // of a tile
+        if (!half_of_x(c, most_rows)) encode(a.x_maps[false], x_tensor(c, a, false));
+        encode(a.x_maps[true], x_tensor(c, a, true));
+    }
+    if (!maps_weights(c) || a.weights_mapped) return;
     if (c.layout == Layout::native) {
         encode(a.values_map, native_tensor(c, a, a.values, kNativeValueTileBytes, a.values_row_bytes, a.values_expert_bytes));
         encode(a.scales_map, native_tensor(c, a, a.scales, kNativeScaleTileBytes, a.scales_row_bytes, a.scales_expert_bytes));

@@ -43,7 +43,7 @@ class Kernel {
     virtual ~Kernel() = default;
     virtual const KernelConfig& config() const = 0;
     virtual const CompileReport& report() const = 0;
-    // Asynchronous, no allocation. Makes the tensor maps of the arguments, in place: they are much to copy.
+    // Asynchronous, no allocation. Makes the tensor maps that the arguments lack, in place: they are much to copy.
     virtual void launch(MatmulArguments& arguments, Stream stream) const = 0;
 };
 using KernelPtr = std::shared_ptr<const Kernel>;

@@ -11,6 +11,7 @@
 #include "cache/cache.h"
 #include "cache/problem_key.h"
 #include "core/parallel.h"
+#include "dispatcher/kept_maps.h"
 #include "dispatcher/kernel_set.h"
 #include "dispatcher/log_once.h"
 #include "dispatcher/route_maker.h"
@@ -25,6 +26,7 @@ struct Weights::Impl {
     std::uint64_t dispatcher = 0;  // the number of the one that made it
     WeightShape* shape = nullptr;  // the dispatcher's
     DeviceWeights device;
+    KeptMaps maps = {};
 
     ~Impl() {
         const bool owns = device.owned_values.data() || device.owned_expert_scale.data();
@@ -148,7 +150,7 @@ struct Dispatcher::Impl {
     }
 
     RunInfo run(const Problem& problem, Stream stream);
-    const Weights::Impl& checked(const Weights& weights) const;
+    Weights::Impl& checked(const Weights& weights) const;
     Weights own(DeviceWeights device);
     WeightShape& shape_for(const WeightsInfo& info);
 
@@ -172,8 +174,8 @@ struct Dispatcher::Impl {
     std::vector<std::unique_ptr<WeightShape>> shapes;
 };
 
-const Weights::Impl& Dispatcher::Impl::checked(const Weights& weights) const {
-    const Weights::Impl* const impl = weights.impl_.get();
+Weights::Impl& Dispatcher::Impl::checked(const Weights& weights) const {
+    Weights::Impl* const impl = weights.impl_.get();
     if (!impl) refuse("weights", "moved from", "made by upload() or wrap()");
     if (impl->dispatcher != number)
         refuse("weights", "another dispatcher's", "made by this dispatcher's upload() or wrap()");
@@ -181,7 +183,7 @@ const Weights::Impl& Dispatcher::Impl::checked(const Weights& weights) const {
 }
 
 RunInfo Dispatcher::Impl::run(const Problem& problem, Stream stream) {
-    const Weights::Impl& weights = checked(problem.weights);
+    Weights::Impl& weights = checked(problem.weights);
     WeightShape& shape = *weights.shape;
     const Call call = check_problem(problem, shape);
     if (problem.rows == 0) return {};
@@ -202,7 +204,10 @@ RunInfo Dispatcher::Impl::run(const Problem& problem, Stream stream) {
     arguments.y_aligned = call.key.y_aligned;
     if (serving.kernel->kernel->config().split_k != 1)
         serving = attach_scratch(problem, shape, call.key, serving, stream, arguments);
-    serving.kernel->kernel->launch(arguments, stream);
+    const Kernel& kernel = *serving.kernel->kernel;
+    const bool mapped = weights.maps.find(kernel, arguments);
+    kernel.launch(arguments, stream);
+    if (!mapped) weights.maps.keep(kernel, arguments);
     return {serving.kernel->text, serving.how};
 }
 
