@@ -9,6 +9,7 @@
 #include "core/config_text.h"
 #include "tuner/candidates.h"
 #include "tuner/cost_model.h"
+#include "tuner/proven.h"
 
 using namespace mxfp4;
 
@@ -94,6 +95,24 @@ TEST_CASE("tiles fit the groups") {
     };
     CHECK(front(1).block_m <= 16);
     CHECK(front(16384).block_m >= 96);
+}
+
+TEST_CASE("what is proven comes before what the model thinks of") {
+    const DeviceLimits limits;
+    for (const WeightsFormat& format : {kNative, kHopper})
+        for (std::int64_t tokens = 1; tokens <= 16384; tokens *= 2) {
+            const ProblemShape shape = gpt_oss(tokens);
+            std::vector<KernelConfig> proven = proven_configs(format.layout, rows_per_group(shape));
+            std::erase_if(proven, [&](const KernelConfig& c) { return check(c, format, shape, limits) != Reject::none; });
+            INFO(to_string(format.layout) << ", " << tokens << " tokens");
+            CHECK(proven.size() >= 4);
+            CHECK(proven.size() <= 14);  // the model has its share
+            std::vector<KernelConfig> first = enumerate_candidates(format, shape, limits, Device::Kind::cuda).configs;
+            std::erase_if(first, [](const KernelConfig& c) { return c.variant != Variant::wgmma_rs; });
+            CHECK(first.size() > proven.size());
+            first.resize(proven.size());
+            CHECK(first == proven);
+        }
 }
 
 TEST_CASE("a budget for fewer keeps the best") {

@@ -7,6 +7,7 @@
 #include <span>
 
 #include "tuner/cost_model.h"
+#include "tuner/proven.h"
 
 namespace mxfp4 {
 namespace {
@@ -225,9 +226,14 @@ CandidateList enumerate_candidates(const WeightsFormat& format, const ProblemSha
         list.configs = std::move(others);
         return list;
     }
-    const auto rs = collect([](Enumerator& e) { e.wgmma(Variant::wgmma_rs, kWgmmaRsBlocks); },
-                            std::max(1, most - int(others.size())));
-    list.configs = interleave(rs, others);
+    auto rs = collect([](Enumerator& e) { e.wgmma(Variant::wgmma_rs, kWgmmaRsBlocks); }, std::max(1, most - int(others.size())));
+    for (const KernelConfig& config : proven_configs(format.layout, rows))
+        if (check(config, format, shape, limits) == Reject::none) {
+            std::erase(rs, config);
+            list.configs.push_back(config);
+        }
+    list.configs.insert(list.configs.end(), rs.begin(), rs.end());
+    list.configs = interleave(list.configs, others);
     if (int(list.configs.size()) > most) list.configs.resize(std::size_t(most));
     return list;
 }

@@ -12,12 +12,12 @@
 namespace mxfp4 {
 
 struct CandidateList {
-    std::vector<KernelConfig> configs;        // best first by the cost model, so that a budget cuts the tail
+    std::vector<KernelConfig> configs;        // the proven first, then the best first by the cost model, so that a budget cuts the tail
     std::map<Reject, std::int64_t> rejected;  // configs of the search space that check() refused, by reason
     std::int64_t admissible = 0;              // those that it let through, before pruning
 };
 
-inline constexpr int kMostCandidates = 24;  // of a bucket
+inline constexpr int kMostCandidates = 20;  // of a bucket
 
 CandidateList enumerate_candidates(const WeightsFormat& format, const ProblemShape& shape, const DeviceLimits& limits,
                                    Device::Kind kind, int most = kMostCandidates);
