@@ -7,7 +7,7 @@ namespace mxfp4 {
 namespace {
 
 struct Block {
-    int block_n, block_k, num_warps, stages, ctas_per_sm = 1, cluster = 1;
+    int block_n, block_k, num_warps, stages, ctas_per_sm = 1, cluster = 1, split_k = 1;
 };
 struct Tile {
     int block_m;
@@ -28,8 +28,8 @@ constexpr Block kOfMoreRows[] = {{512, 192, 20, 3}, {384, 320, 16, 2}, {384, 192
 
 // As large as registers allow.
 constexpr double kManyRows = 96, kVeryManyRows = 192;
-constexpr Tile kOfManyRows[] = {
-    {80, {384, 128, 16, 4}}, {80, {384, 192, 16, 2}}, {80, {192, 192, 16, 4}}, {96, {256, 192, 12, 3}}, {96, {256, 192, 20, 3, 1, 2}}};
+constexpr Tile kOfManyRows[] = {{80, {384, 128, 16, 4}}, {80, {384, 192, 16, 2}},       {80, {192, 192, 16, 4}},
+                                {96, {256, 192, 12, 3}}, {96, {256, 192, 20, 3, 1, 2}}, {96, {256, 128, 12, 4, 1, 1, 0}}};
 constexpr Tile kOfVeryManyRows[] = {
     {152, {192, 128, 16, 3, 1, 2}}, {152, {192, 64, 16, 5, 1, 2}}, {160, {192, 64, 16, 5, 1, 2}}, {144, {192, 128, 16, 4}}};
 constexpr Tile kOfMost[] = {{192, {192, 64, 16, 6, 1, 2}},  {192, {192, 64, 16, 6}},      {192, {192, 128, 16, 3, 1, 2}},
@@ -62,6 +62,7 @@ std::vector<KernelConfig> proven_configs(Layout layout, double rows) {
                            .block_k = block.block_k,
                            .num_warps = block.num_warps,
                            .stages = block.stages,
+                           .split_k = block.split_k,
                            .ctas_per_sm = block.ctas_per_sm,
                            .cluster = block.cluster});
     return configs;
