@@ -1,6 +1,5 @@
 #include "tuner/proven.h"
 
-#include <algorithm>
 #include <iterator>
 
 namespace mxfp4 {
@@ -40,9 +39,9 @@ std::vector<Tile> proven_tiles(double rows) {
     if (rows < kFewRows) return {std::begin(kOfFewRows), std::end(kOfFewRows)};
     if (rows < kMoreRows) {
         std::vector<Tile> tiles;
-        for (const int* size = std::ranges::find_if(kSizes, [&](int m) { return m >= kRoom * rows; });
-             size != std::end(kSizes) && tiles.size() < 2 * std::size(kOfMoreRows); ++size)
-            for (const Block& block : kOfMoreRows) tiles.push_back({*size, block});
+        for (const int size : kSizes)
+            if (size >= kRoom * rows && tiles.size() < 2 * std::size(kOfMoreRows))
+                for (const Block& block : kOfMoreRows) tiles.push_back({size, block});
         return tiles;
     }
     if (rows < kManyRows) return {std::begin(kOfManyRows), std::end(kOfManyRows)};

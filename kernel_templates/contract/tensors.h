@@ -79,6 +79,7 @@ constexpr CopiedTensor hopper_scales_tensor(const KernelConfig& c, const Weights
             {32, rows_of_box, 4 / rows_of_box, chunks_of_box, 1}};
 }
 
+// Whether the packed weights come by maps.
 constexpr bool maps_weights(const KernelConfig& c) { return c.variant == Variant::wgmma_rs; }
 
 // Makes the maps that a launch needs and is not given: encode(map, tensor) each.
