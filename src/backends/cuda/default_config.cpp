@@ -20,14 +20,14 @@ constexpr Layout kNative = Layout::native, kBlocks = Layout::blocks;
 // rows, more of both rows and outputs to a tile as products take over. The first that may serve does. hopper takes native's.
 // variant, layout, block_m, block_n, block_k, num_warps, stages, split_k, ctas_per_sm, simd, cluster.
 constexpr Choice kChoices[] = {
-    {1, 400, {kRs, kNative, 16, 192, 320, 16, 3, 1, 1}},
+    {2, 400, {kRs, kNative, 16, 192, 320, 16, 3, 1, 1}},
     {1, 300, {kRs, kNative, 8, 64, 320, 8, 4, 1, 3}},
     {1, 0, {kRs, kNative, 8, 64, 320, 8, 4, 1, 2}},
     {12, 0, {kRs, kNative, 16, 384, 192, 16, 4, 1, 1}},
-    {24, 0, {kRs, kNative, 32, 128, 320, 12, 4, 1, 1}},
+    {24, 0, {kRs, kNative, 32, 256, 320, 20, 3, 1, 1}},
     {40, 0, {kRs, kNative, 48, 384, 192, 16, 3, 1, 1}},
     {80, 0, {kRs, kNative, 80, 384, 128, 16, 4, 1, 1}},
-    {136, 0, {kRs, kNative, 152, 192, 128, 16, 3, 1, 1, 0, 2}},
+    {300, 0, {kRs, kNative, 160, 192, 64, 16, 5, 1, 1, 0, 2}},
     {kAnyRows, 0, {kRs, kNative, 192, 192, 128, 16, 3, 1, 1, 0, 2}},
 };
 // blocks goes through warps' registers or decoded tiles in shared memory: what won there (H100), or came close.
