@@ -92,16 +92,24 @@ struct Epilogue {
     template <int kStep = 0>
     __device__ void store_steps(const Work& work, const Accumulators (&d)[kSlabs], u32 half) const {
         constexpr int kRowSteps = (kConfig.block_m + 31) / 32, kSlab = kStep / kRowSteps, kRow = kStep % kRowSteps * 32;
-        if (kRow < work.rows) {
-            store_step<kRow>(work, work.n + (group * kSlabs + kSlab) * kSlabRows, d[kSlab],
-                             ptx::shared_address(shared.store[group]) + half);
+        const Place place = Epilogue::place(work, kSlab);
+        if (kRow < place.rows) {
+            store_step<kRow>(place, work.scale, d[kSlab], ptx::shared_address(shared.store[group]) + half);
             half ^= kStoreTileBytes / 2;
         }
         if constexpr (kStep + 1 < kSlabs * kRowSteps) store_steps<kStep + 1>(work, d, half);
     }
-    // Rows [kRow, kRow + 32) of the slab whose first output is n.
+    // Where the accumulators of a slab belong; a tall tile's second are its second half's.
+    struct Place {
+        int n, row, rows;
+    };
+    __device__ Place place(const Work& work, int slab) const {
+        if (is_tall<kConfig>(work)) return {work.n + group * kSlabRows, work.row + slab * work.tile_m, rows_of_half<kConfig>(work, slab)};
+        return {work.n + (group * kSlabs + slab) * kSlabRows, work.row, work.rows};
+    }
+    // Rows [kRow, kRow + 32) of it.
     template <int kRow>
-    __device__ void store_step(const Work& work, int n, const Accumulators& d, u32 staging) const {
+    __device__ void store_step(const Place& place, float scale, const Accumulators& d, u32 staging) const {
         const int thread = Epilogue::thread(), warp = thread / 32, lane = thread % 32;
         // Matrix i of a stmatrix covers 8 rows of y and 8 outputs: i & 1 picks the outputs, i >> 1 the rows.
         const int row_in_pair = ((lane >> 4) & 1) * 8 + (lane & 7), piece = warp * 2 + ((lane >> 3) & 1);
@@ -110,10 +118,9 @@ struct Epilogue {
             const int j = kRow / 8 + pair * 2;  // blocks of 8 rows: j and j + 1
             const u32 to = staging + (pair * 16 + row_in_pair) * 128 + ((piece ^ (lane & 7)) << 4);
             if (j + 1 < kConfig.block_m / 8)
-                ptx::stmatrix4_trans(to, packed(d, j, 0, work.scale), packed(d, j, 1, work.scale), packed(d, j + 1, 0, work.scale),
-                                     packed(d, j + 1, 1, work.scale));
+                ptx::stmatrix4_trans(to, packed(d, j, 0, scale), packed(d, j, 1, scale), packed(d, j + 1, 0, scale), packed(d, j + 1, 1, scale));
             else if (j < kConfig.block_m / 8)
-                ptx::stmatrix2_trans(to, packed(d, j, 0, work.scale), packed(d, j, 1, work.scale));
+                ptx::stmatrix2_trans(to, packed(d, j, 0, scale), packed(d, j, 1, scale));
         }
         sync();
         // Eight threads take a row.
@@ -124,8 +131,8 @@ struct Epilogue {
         for (int i = 0; i < kTurns; ++i) bits[i] = ptx::load_shared16(staging + (row + i * 16) * 128 + ((p ^ (row & 7)) << 4));
 #pragma unroll
         for (int i = 0; i < kTurns; ++i)
-            if (kRow + row + i * 16 < work.rows)
-                store_row_piece(arguments, i64(work.row) + kRow + row + i * 16, n + p * 8, bits[i]);
+            if (kRow + row + i * 16 < place.rows)
+                store_row_piece(arguments, i64(place.row) + kRow + row + i * 16, place.n + p * 8, bits[i]);
     }
 
     // Adds up the partial tiles of all ranges that share this tile, in the order of k, in whichever thread block arrives

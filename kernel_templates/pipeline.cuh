@@ -18,7 +18,7 @@ struct alignas(1024) Stage {
     static constexpr int kSlabChunkBytes = kDecoded ? kSlabRows * 128 : kNativeValueTileBytes;
 
     u8 x[kChunks][kConfig.block_m * 128];    // bf16 [rows, 64]; fewer rows lie denser
-    u8 w[kSlabs][kChunks][kSlabChunkBytes];  // packed values, or bf16 [64, 64]
+    u8 w[kSlabs][kChunks][kSlabChunkBytes];  // packed values, or bf16 [64, 64]. Of a tall tile, a half of them and then x of its second half
     u8 scales[kDecoded ? 1 : kSlabs][kDecoded ? 1 : kChunks][kDecoded ? 1 : kNativeScaleTileBytes];
     Work work;  // the item whose first stage this is
     u64 full, empty;
@@ -82,6 +82,7 @@ struct Ring {
     __device__ u32 empty(u32 stage) const { return stage + at(&first()->empty); }
     __device__ u32 work(u32 stage) const { return stage + at(&first()->work); }
     __device__ u32 x(u32 stage) const { return stage + at(&first()->x); }
+    __device__ u32 x_of_second_half(u32 stage) const { return w(stage, slabs_of_copy(kConfig), 0); }
     __device__ u32 w(u32 stage, int slab, int chunk) const { return stage + at(&first()->w[slab][chunk]); }
     __device__ u32 scales(u32 stage, int slab, int chunk) const { return stage + at(&first()->scales[slab][chunk]); }
     __device__ u32 grids_ended() const { return at(&somewhere()->grids_ended); }

@@ -65,6 +65,7 @@ class Producer {
     // Whether weights are asked for early. Not by blocks of a cluster: they may find other groups than each other, and then give back other
     // numbers of stages.
     static constexpr bool kEarly = kConfig.cluster == 1;
+    static constexpr int kHalves = has_tall_tiles(kConfig) ? 2 : 1;  // of a tile, at most
     using Position = typename Ring<kConfig>::Position;
 
     // How x comes: stored by the threads; by one copy for all chunks of a stage; or, where K ends within a chunk, by one for each
@@ -79,6 +80,7 @@ class Producer {
         work.rows = ptx::uniform(work.rows);
         work.n = ptx::uniform(work.n);
         work.tile_m = ptx::uniform(work.tile_m);
+        if constexpr (has_tall_tiles(kConfig)) work.tall = ptx::uniform(int(work.tall)) != 0;
         work.chunk_begin = ptx::uniform(work.chunk_begin);
         work.chunk_end = ptx::uniform(work.chunk_end);
         if constexpr (kConfig.cluster > 1) work.shares_x = ptx::uniform(int(work.shares_x)) != 0;
@@ -113,8 +115,8 @@ class Producer {
     __device__ bool is_early(const Work& work) const {
         const auto early = load_shared_struct<Work>(ring_.work(0));
         __syncwarp();  // one lane writes there next
-        return work.expert == early.expert && work.n == early.n && work.chunk_begin == early.chunk_begin &&
-               work.chunk_end == early.chunk_end;
+        return work.expert == early.expert && work.n == early.n && is_tall<kConfig>(work) == is_tall<kConfig>(early) &&
+               work.chunk_begin == early.chunk_begin && work.chunk_end == early.chunk_end;
     }
     // The groups have become others: consumers give back what came early.
     __device__ void discard(int stages) {
@@ -142,15 +144,18 @@ class Producer {
             load_by_copies<X::chunks>(work, early_stages);
     }
 
-    // Where x is copied from for an item.
-    __device__ XRows x_rows(const Work& work) const {
-        const XRows at = x_rows_at(work.row, work.rows, x_rows_of_stage(kConfig, work.tile_m), arguments_.rows);
+    // Where x is copied from for an item, or a half of it.
+    __device__ XRows x_rows(const Work& work, int half) const {
+        const int row = work.row + half * work.tile_m, rows = rows_of_half<kConfig>(work, half);
+        const XRows at = x_rows_at(row, rows, x_rows_of_stage(kConfig, x_rows_wanted(work)), arguments_.rows);
         return {ptx::uniform(at.first), ptx::uniform(at.before)};
     }
+    // Halves of tall tiles have one kind of box.
+    __device__ static int x_rows_wanted(const Work& work) { return is_tall<kConfig>(work) ? kConfig.block_m : work.tile_m; }
 
     template <X kX>
     __device__ void load_by_copies(const Work& work, int early_stages) {
-        const XRows rows = x_rows(work);
+        const XRows rows[2] = {x_rows(work, 0), x_rows(work, kHalves - 1)};
         if (ptx::elect_one()) {
             Position position = position_;
             ptx::mbarrier_wait(ring_.empty(position.stage), position.parity ^ 1);
@@ -168,7 +173,7 @@ class Producer {
     }
 
     __device__ void load_with_threads(const Work& work) {
-        const XRows rows = x_rows(work);
+        const XRows rows[2] = {x_rows(work, 0), x_rows(work, kHalves - 1)};
         int chunk = work.chunk_begin;
         do {
             const u32 stage = position_.stage;
@@ -196,26 +201,34 @@ class Producer {
 
     // One thread: announces what copies will bring of a stage, and asks for them; of weights only if they are not on their way.
     template <X kX>
-    __device__ void issue_copies(const Work& work, const XRows& rows, int chunk, u32 stage, bool weights_too) const {
-        const u32 full = ring_.full(stage), x_chunk_bytes = x_rows_of_stage(kConfig, work.tile_m) * 128;
+    __device__ void issue_copies(const Work& work, const XRows (&rows)[2], int chunk, u32 stage, bool weights_too) const {
+        const u32 full = ring_.full(stage), x_chunk_bytes = x_rows_of_stage(kConfig, x_rows_wanted(work)) * 128;
         const int left = work.chunk_end - chunk, chunks = kX == X::chunks && left < kChunks ? left : kChunks;
-        ptx::mbarrier_arrive_expect_tx(full, weights_.bytes(work) + (kX == X::stored ? 0 : chunks * x_chunk_bytes));
+        const int halves = is_tall<kConfig>(work) ? 2 : 1;
+        ptx::mbarrier_arrive_expect_tx(full, weights_.bytes(work) + (kX == X::stored ? 0 : halves * chunks * x_chunk_bytes));
         if (weights_too) weights_.issue(work, chunk, stage);
-        const TensorMap& x_map = arguments_.x_maps[half_of_x(kConfig, work.tile_m)];
+        if constexpr (kX != X::stored) {
+            issue_x<kX>(work, rows[0], chunk, chunks, ring_.x(stage), full);
+            if (halves == 2) issue_x<kX>(work, rows[1], chunk, chunks, ring_.x_of_second_half(stage), full);
+        }
+    }
+    template <X kX>
+    __device__ void issue_x(const Work& work, const XRows& rows, int chunk, int chunks, u32 to_chunks, u32 full) const {
+        const u32 x_chunk_bytes = x_rows_of_stage(kConfig, x_rows_wanted(work)) * 128;
+        const TensorMap& x_map = arguments_.x_maps[half_of_x(kConfig, x_rows_wanted(work))];
         constexpr int kStep = kX == X::whole ? x_chunks_of_copy(kConfig) : 1;
-        if constexpr (kX != X::stored)
 #pragma unroll 1
-            for (int c = 0; c < chunks; c += kStep) {
-                const u32 to = ring_.x(stage) + c * x_chunk_bytes;
-                const bool for_both = kConfig.cluster > 1 && work.shares_x;
-                if (for_both && (chunk + c) % 2 != ptx::cluster_rank()) continue;  // the other block brings it
-                if constexpr (kX == X::whole)
-                    for_both ? ptx::tensor_copy_to_both(to, x_map, {0, rows.first, rows.before, chunk + c}, full)
-                             : ptx::tensor_copy(to, x_map, {0, rows.first, rows.before, chunk + c}, full);
-                else
-                    for_both ? ptx::tensor_copy_to_both(to, x_map, {(chunk + c) * kChunkK, rows.first, rows.before}, full)
-                             : ptx::tensor_copy(to, x_map, {(chunk + c) * kChunkK, rows.first, rows.before}, full);
-            }
+        for (int c = 0; c < chunks; c += kStep) {
+            const u32 to = to_chunks + c * x_chunk_bytes;
+            const bool for_both = kConfig.cluster > 1 && work.shares_x;
+            if (for_both && (chunk + c) % 2 != ptx::cluster_rank()) continue;  // the other block brings it
+            if constexpr (kX == X::whole)
+                for_both ? ptx::tensor_copy_to_both(to, x_map, {0, rows.first, rows.before, chunk + c}, full)
+                         : ptx::tensor_copy(to, x_map, {0, rows.first, rows.before, chunk + c}, full);
+            else
+                for_both ? ptx::tensor_copy_to_both(to, x_map, {(chunk + c) * kChunkK, rows.first, rows.before}, full)
+                         : ptx::tensor_copy(to, x_map, {(chunk + c) * kChunkK, rows.first, rows.before}, full);
+        }
     }
     __device__ void store_x(const Work& work, int chunk, int chunks, u32 stage) const {
         const XTile x = x_tile(arguments_, work.row, work.rows);
@@ -229,11 +242,16 @@ class Producer {
     Position position_;
 };
 
-// Slabs of 64 outputs that a tile really has: the last tile of N may have fewer, one beyond it none.
+// Slabs of 64 outputs that a tile has in a stage.
+template <KernelConfig kConfig>
+__device__ inline int slabs_of_stage(const Work& work) {
+    return is_tall<kConfig>(work) ? slabs_of_copy(kConfig) : Shared<kConfig>::kSlabs;
+}
+// Those that it really has: the last tile of N may have fewer, one beyond it none.
 template <KernelConfig kConfig>
 __device__ inline int slabs_of(const Work& work, int n) {
     const int slabs = (n - work.n + kSlabRows - 1) / kSlabRows;
-    return slabs < 0 ? 0 : slabs < Shared<kConfig>::kSlabs ? slabs : Shared<kConfig>::kSlabs;
+    return slabs < 0 ? 0 : slabs < slabs_of_stage<kConfig>(work) ? slabs : slabs_of_stage<kConfig>(work);
 }
 
 }  // namespace mxfp4

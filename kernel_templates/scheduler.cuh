@@ -14,12 +14,13 @@ struct alignas(16) Work {
     float scale;                   // of the expert; the producer fills it in
     int row, rows;                 // first row of the tile, rows in it (1 .. block_m; 0: there is no more work; -1: a stage to give back)
     int n;                         // first output
-    int tile_m;                    // rows rounded up to 8
+    int tile_m;                    // rows, of a tall tile those of its first half, rounded up to 8
     int chunk_begin, chunk_end;    // of k
     int range, first_range, last_range;  // the range of work this is in, and those that share the tile (split-k)
     bool first_piece;              // of its range
     bool first_range_starts_here;  // the tile starts where first_range starts
     bool shares_x;                 // with the other block of the cluster, which has the same rows
+    bool tall;                     // two halves of tile_m rows, and half of the outputs (contract/config.h)
 
     __device__ bool whole() const { return first_range == last_range; }
     __device__ static Work none() {
@@ -28,6 +29,18 @@ struct alignas(16) Work {
         return work;
     }
 };
+
+template <KernelConfig kConfig>
+__device__ inline bool is_tall(const Work& work) {
+    return has_tall_tiles(kConfig) && work.tall;
+}
+// Rows of a half of a tile; all of a wide one's are in the first.
+template <KernelConfig kConfig>
+__device__ inline int rows_of_half(const Work& work, int half) {
+    if (!is_tall<kConfig>(work)) return work.rows;
+    const int left = work.rows - half * work.tile_m;
+    return left < 0 ? 0 : left < work.tile_m ? left : work.tile_m;
+}
 
 __device__ inline float scale_of_expert(const MatmulArguments& a, int expert) {
     return a.expert_scale && expert >= 0 ? a.expert_scale[expert] : 1.0f;
@@ -40,6 +53,7 @@ class Scheduler {
         : arguments_(arguments),
           chunks_(int(ceil_div(arguments.k, kChunkK))),
           tiles_n_(int(ceil_div(arguments.n, kConfig.block_n))),
+          tall_tiles_n_(int(ceil_div(arguments.n, outputs_of_tall_tile(kConfig)))),
           range_(cluster() - clusters()) {
         if constexpr (kConfig.split_k != 1) {
             int tiles = 0;
@@ -131,10 +145,22 @@ class Scheduler {
         if (rows < 0) rows = 0;
         if (expert < 0 || expert >= arguments_.experts) expert = -1;
     }
+    // The rows of a group are spread evenly over its tiles, so that none is nearly empty. (One tile: no division, which is felt at few tokens.)
+    __device__ static int rows_per_tile(int rows, int tiles_m) { return ((tiles_m > 1 ? (rows + tiles_m - 1) / tiles_m : rows) + 7) / 8 * 8; }
+    // An odd number of tiles becomes an even one, all in tall ones, where they are no more rows for it, rounded up as they are.
+    __device__ static int tiles_for(int rows) {
+        const int tiles_m = (rows + kConfig.block_m - 1) / kConfig.block_m;
+        if (!has_tall_tiles(kConfig) || tiles_m % 2 == 0 || tiles_m == 1) return tiles_m;
+        return (tiles_m + 1) * rows_per_tile(rows, tiles_m + 1) <= tiles_m * rows_per_tile(rows, tiles_m) ? tiles_m + 1 : tiles_m;
+    }
+    // Pairs of a group's tiles of rows that tall tiles take.
+    __device__ int tall_pairs(int tiles_m) const { return has_tall_tiles(kConfig) && arguments_.x_aligned ? tiles_m / 2 : 0; }
     // Tiles of a group that has so many tiles of rows; of a cluster of two, pairs of them: side by side in n, and, where a column is
     // left over, one above the other in it.
     __device__ int tiles_of(int tiles_m) const {
-        if constexpr (kConfig.cluster == 1)
+        if constexpr (has_tall_tiles(kConfig))
+            return tall_pairs(tiles_m) * tall_tiles_n_ + (tiles_m - 2 * tall_pairs(tiles_m)) * tiles_n_;
+        else if constexpr (kConfig.cluster == 1)
             return tiles_m * tiles_n_;
         else
             return tiles_m * (tiles_n_ / 2) + tiles_n_ % 2 * ((tiles_m + 1) / 2);
@@ -144,7 +170,7 @@ class Scheduler {
         base_ = base;
         read_group(base + ptx::lane_id(), row_begin_, rows_, expert_);
         if (kLargestFirst && arguments_.groups <= 32) sort_groups();
-        tiles_m_ = (rows_ + kConfig.block_m - 1) / kConfig.block_m;
+        tiles_m_ = tiles_for(rows_);
         tiles_up_to_ = tiles_of(tiles_m_);
         for (int step = 1; step < 32; step *= 2) {
             const int below = __shfl_up_sync(~0u, tiles_up_to_, step);
@@ -195,12 +221,21 @@ class Scheduler {
         const int row_begin = __shfl_sync(~0u, row_begin_, lane);
         work.expert = __shfl_sync(~0u, expert_, lane);
 
-        // The rows of a group are spread evenly over its tiles, so that none is nearly empty. m runs fastest: thread
-        // blocks that run together share the weights of an n tile. (One tile of rows: no divisions, which are felt at few tokens.)
+        // m runs fastest: thread blocks that run together share the weights of an n tile. Tall tiles come first, then wide ones of what
+        // rows are left.
+        const int pairs = tall_pairs(tiles_m), wide = tiles_m - 2 * pairs;
         int m = 0, n = local - before, parts = tiles_m;
-        if (tiles_m > 1) {
-            n /= tiles_m;
-            m = local - before - n * tiles_m;
+        if (has_tall_tiles(kConfig) && n < pairs * tall_tiles_n_) {
+            work.tall = true;
+            n /= pairs;
+            m = (local - before - n * pairs) * 2;
+        } else {
+            n -= pairs * tall_tiles_n_;
+            m = 2 * pairs;
+            if (wide > 1) {
+                n /= wide;
+                m = local - before - n * wide;
+            }
         }
         if constexpr (kConfig.cluster > 1) {
             n = n * 2 + ptx::cluster_rank();
@@ -211,14 +246,21 @@ class Scheduler {
                 parts = (tiles_m + 1) / 2 * 2;
             }
         }
-        const int even = parts > 1 ? (rows + parts - 1) / parts : rows, per_tile = (even + 7) / 8 * 8;
+        const int per_tile = rows_per_tile(rows, parts);
         if (kConfig.cluster > 1 && m * per_tile >= rows) {  // no row is left for this block: it goes along, beyond the outputs
             m = 0;
             n = tiles_n_;
         }
+        const int left = rows - m * per_tile;
         work.row = row_begin + m * per_tile;
-        work.rows = rows - m * per_tile < per_tile ? rows - m * per_tile : per_tile;
+        work.rows = left < per_tile ? left : per_tile;
         work.n = n * kConfig.block_n;
+        if constexpr (has_tall_tiles(kConfig)) {
+            if (work.tall) {
+                work.rows = left < 2 * per_tile ? left : 2 * per_tile;
+                work.n = n * outputs_of_tall_tile(kConfig);
+            }
+        }
         work.tile_m = per_tile;
         return true;
     }
@@ -228,7 +270,7 @@ class Scheduler {
     static constexpr bool kLargestFirst = is_wgmma(kConfig.variant) && kConfig.block_m >= 64;
 
     const MatmulArguments& arguments_;
-    int chunks_, tiles_n_;
+    int chunks_, tiles_n_, tall_tiles_n_;
     bool backwards_ = true;
     int range_, ranges_ = 0, steps_ = 0, step_ = 0, range_end_ = 0;  // steps: 64-k chunks of tiles, in order
     // Stream-k: tiles before these ranges that blocks take whole, one wave after the other. Neighbours in a wave share x and weights

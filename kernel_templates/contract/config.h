@@ -125,10 +125,9 @@ constexpr int consumer_registers(const KernelConfig& c) {
     return each < 240 ? each : 240;
 }
 constexpr int accumulator_registers(const KernelConfig& c) { return slabs_per_warpgroup(c) * c.block_m / 2; }  // of a consumer
+constexpr int spare_registers(const KernelConfig& c) { return consumer_registers(c) - accumulator_registers(c); }
 // Whether a consumer of wgmma_rs has registers to load its next words while it decodes these.
-constexpr bool loads_ahead(const KernelConfig& c) {
-    return consumer_registers(c) - accumulator_registers(c) >= kFragmentRegisters + 16;
-}
+constexpr bool loads_ahead(const KernelConfig& c) { return spare_registers(c) >= kFragmentRegisters + 16; }
 
 // Whether the consumers of a wgmma_rs kernel multiply by mma.sync, a warp its 16 outputs of a slab: faster for up to 8 rows a tile.
 constexpr bool warps_multiply(const KernelConfig& c) { return c.variant == Variant::wgmma_rs && c.block_m == 8; }
@@ -150,9 +149,23 @@ constexpr int tile_rows(int rows, int block_m) {
     return n < block_m ? n : block_m;
 }
 
+// Whether groups of more than block_m rows are taken in tall tiles: twice the rows and half the outputs of a wide one, so that weights are
+// decoded once for both halves of the rows. A consumer's second accumulators are the second half's then, not a second slab's, and the
+// second half of x lies where half of a wide tile's weights do. x by the copy engine alone.
+constexpr bool has_tall_tiles(const KernelConfig& c) {
+    return c.variant == Variant::wgmma_rs && !warps_multiply(c) && c.split_k == 1 && c.cluster == 1 && k_parts(c) == 1 &&
+           slabs_per_warpgroup(c) == 2 && c.block_m <= c.block_n / 8;
+}
+constexpr int outputs_of_tall_tile(const KernelConfig& c) { return c.block_n / 2; }
+// Slabs of native weights that one copy brings.
+constexpr int slabs_of_copy(const KernelConfig& c) { return (has_tall_tiles(c) ? outputs_of_tall_tile(c) : c.block_n) / kSlabRows; }
+
 // Rows of x that a stage holds, of a tile with so many: one copy brings them all, and there are two kinds of it. The one thread that
 // asks for copies is slow at it; rows too many cost traffic. All tiles of one instantiated n have the same kind.
-constexpr int x_box_rows(const KernelConfig& c, bool half) { return half ? tile_rows((c.block_m + 1) / 2, c.block_m) : c.block_m; }
+constexpr int x_box_rows(const KernelConfig& c, bool half) {
+    const int parts = c.block_m > 32 && c.block_m <= 48 ? 3 : 2;
+    return half ? tile_rows((c.block_m + parts - 1) / parts, c.block_m) : c.block_m;
+}
 constexpr bool half_of_x(const KernelConfig& c, int rows) { return rows <= x_box_rows(c, true); }
 constexpr int x_rows_of_stage(const KernelConfig& c, int rows) { return x_box_rows(c, half_of_x(c, rows)); }
 // Chunks of x that one copy brings: a stage's, or one where blocks of a cluster take turns.

@@ -41,7 +41,7 @@ constexpr CopiedTensor x_tensor(const KernelConfig& c, const MatmulArguments& a,
             {kChunkK, box_rows, 1, x_chunks_of_copy(c), 1}};
 }
 
-// native: all slabs of a tile and all chunks of a stage, in units of 8 bytes. tile_bytes: kNativeValueTileBytes or
+// native: all slabs of a tile, or half of them, and all chunks of a stage, in units of 8 bytes. tile_bytes: kNativeValueTileBytes or
 // kNativeScaleTileBytes.
 constexpr CopiedTensor native_tensor(const KernelConfig& c, const MatmulArguments& a, const u8* base, int tile_bytes, i64 row_bytes,
                                      i64 expert_bytes) {
@@ -51,7 +51,7 @@ constexpr CopiedTensor native_tensor(const KernelConfig& c, const MatmulArgument
             4,
             {tile_bytes / 8, ceil_div(a.k, kChunkK), ceil_div(a.n, kSlabRows), a.experts, 1},
             {8, tile_bytes, row_bytes, expert_bytes, 0},
-            {tile_bytes / 8, c.block_k / kChunkK, c.block_n / kSlabRows, 1, 1}};
+            {tile_bytes / 8, c.block_k / kChunkK, slabs_of_copy(c), 1, 1}};
 }
 
 // hopper values of one slab and all chunks of a stage: 16 stored rows of 128 bytes for each chunk, one behind the other in

@@ -31,9 +31,15 @@ MUTATIONS = {
         "16 bytes too few are announced": "weights_.bytes(work) - 16",
         "16 bytes too many are announced": "weights_.bytes(work) + 16",
     },
-    ("producer.cuh", "x_rows_at(work.row, «work.rows»,"): {
-        "a tile's last row of x is taken for one beyond it": "work.rows - 1",
-        "x is copied from a row too far on": "work.rows + 1",
+    ("producer.cuh", "x_rows_at(row, «rows», x_rows_of_stage"): {
+        "a tile's last row of x is taken for one beyond it": "rows - 1",
+        "x is copied from a row too far on": "rows + 1",
+    },
+    ("producer.cuh", "row = work.row + «half * work.tile_m»"): {
+        "both halves of a tall tile get the first one's x": "0",
+    },
+    ("producer.cuh", "«is_tall<kConfig>(work) == is_tall<kConfig>(early)»"): {
+        "weights of a wide tile are taken for those of a tall one": "true",
     },
     ("pipeline.cuh", "«consumer_warpgroups(kConfig) * 4» * kConfig.cluster"): {
         "one arrival too few empties a stage": "consumer_warpgroups(kConfig) * 4 - 1",
@@ -76,8 +82,20 @@ MUTATIONS = {
     ("scheduler.cuh", "kConfig.cluster > 1 && «m * per_tile >= rows»"): {
         "a block without rows does not go along with the other": "false",
     },
-    ("scheduler.cuh", "rows - m * per_tile < per_tile ? «rows - m * per_tile» :"): {
-        "a tile loses its last row": "rows - m * per_tile - 1",
+    ("scheduler.cuh", "work.rows = left < per_tile ? «left» :"): {
+        "a tile loses its last row": "left - 1",
+    },
+    ("scheduler.cuh", "m = «(local - before - n * pairs) * 2»;"): {
+        "a tall tile begins with the second half of the one above": "(local - before - n * pairs)",
+    },
+    ("scheduler.cuh", "n -= «pairs * tall_tiles_n_»;"): {
+        "wide tiles of a group begin after the columns that its tall ones have": "0",
+    },
+    ("scheduler.cuh", "const int left = «work.rows - half * work.tile_m»;"): {
+        "the last row of a tall tile is lost": "work.rows - half * (work.tile_m + 1)",
+    },
+    ("epilogue.cuh", "work.row + «slab * work.tile_m»"): {
+        "the second half of a tall tile is stored over the first": "0",
     },
     ("scheduler.cuh", "work.first_range = «range_of(tile_begin)»;"): {
         "a tile's first range is taken for the next": "range_of(tile_begin) + 1",
@@ -85,21 +103,21 @@ MUTATIONS = {
     ("scheduler.cuh", "tile_ += «gridDim.x»;"): {
         "a wave of whole tiles is longer than the grid": "gridDim.x + 1",
     },
-    ("wgmma_rs.cuh", "«ptx::mbarrier_wait(ring.full(position.stage), position.parity);»\n        const u64 x = x_descriptor<kN>(position.stage, part);\n"
-                     "        const StageUnits units(ring, position.stage, slab, part);\n        Unit next"): {
+    ("wgmma_rs.cuh", "«ptx::mbarrier_wait(ring.full(position.stage), position.parity);»\n        const u64 x = x_descriptor<kN, kTall>(position.stage, part);\n"
+                     "        const StageUnits units(ring, position.stage, slab, part);\n        constexpr"): {
         "consumers do not wait for a full stage": "",
     },
-    ("wgmma_rs.cuh", "«ptx::mbarrier_wait(ring.full(position.stage), position.parity);»\n        const u64 x = x_descriptor<kN>(position.stage, part);\n"
+    ("wgmma_rs.cuh", "«ptx::mbarrier_wait(ring.full(position.stage), position.parity);»\n        const u64 x = x_descriptor<kN, kTall>(position.stage, part);\n"
                      "        const StageUnits units(ring, position.stage, slab, part);\n#pragma unroll 1"): {
         "consumers do not wait for the last stage": "",
     },
     ("wgmma_rs.cuh", "units.load(s, «c»), chunk + c"): {
         "the chunks of the last stage are multiplied with the weights of its first": "0",
     },
-    ("wgmma_rs.cuh", "x + «c» * kXStep<kN>, d[s]);\n            ptx"): {
+    ("wgmma_rs.cuh", "x + «c» * kXStep<kN, kTall>, d[s], d[kSlabs - 1]);\n            ptx"): {
         "the chunks of the last stage are multiplied with the x of its first": "0",
     },
-    ("wgmma_rs.cuh", "if (half_of_x(kConfig, «work.tile_m»))"): {
+    ("wgmma_rs.cuh", "if (!kTall && half_of_x(kConfig, «work.tile_m»))"): {
         "the last stage is thought to hold more rows of x than it does": "work.tile_m + 8",
     },
     ("wgmma_rs.cuh", "ptx::wgmma_wait_for(d);\n        }\n        «ring.release(position);»"): {
@@ -110,6 +128,9 @@ MUTATIONS = {
     },
     ("wgmma_rs.cuh", "if (kParts > 1 && «chunk - part < work.chunk_end»)"): {
         "a part does not release a stage that had nothing for it": "false",
+    },
+    ("wgmma_rs.cuh", "a[i], x + «kXSecondHalf» + 2"): {
+        "both halves of a tall tile are multiplied with the first one's x": "0",
     },
     ("wgmma_rs.cuh", "a[i], x + 2 * «(first_step + i)»"): {
         "a k16 step reads the x of the next": "(first_step + i + 1)",

@@ -15,10 +15,15 @@ constexpr KernelConfig kTwoBlocks = config(Variant::wgmma_rs, 16, 64, 64, 8, 6, 
 constexpr KernelConfig kThreeGroups = config(Variant::wgmma_rs, 16, 192, 192, 16, 4, 0);
 constexpr KernelConfig kTwoSlabs = config(Variant::wgmma_rs, 64, 256, 128, 12, 4, 2);
 constexpr KernelConfig kTwoStages = config(Variant::wgmma_rs, 32, 128, 320, 8, 2, 3);
-constexpr KernelConfig kTall = config(Variant::wgmma_rs, 128, 64, 64, 8, 3, 1);
+constexpr KernelConfig kManyRows = config(Variant::wgmma_rs, 128, 64, 64, 8, 3, 1);
 constexpr KernelConfig kThreeParts = config(Variant::wgmma_rs, 8, 64, 192, 16, 6, 1);
 constexpr KernelConfig kTwoParts = config(Variant::wgmma_rs, 32, 128, 256, 20, 3, 0);
 constexpr KernelConfig kPartsOfTwo = config(Variant::wgmma_rs, 16, 64, 128, 12, 4, 2, 2);
+
+// With tall tiles.
+constexpr KernelConfig kHalves = config(Variant::wgmma_rs, 16, 128, 64, 8, 4, 1);
+constexpr KernelConfig kHalvesOfThree = config(Variant::wgmma_rs, 40, 384, 192, 16, 2, 1);
+constexpr KernelConfig kDeepHalves = config(Variant::wgmma_rs, 24, 256, 320, 12, 2, 1);
 
 constexpr KernelConfig kPairs = in_pairs(config(Variant::wgmma_rs, 32, 128, 128, 12, 4, 1));
 constexpr KernelConfig kNarrowPairs = in_pairs(config(Variant::wgmma_rs, 64, 64, 64, 8, 5, 1));
@@ -36,10 +41,15 @@ std::vector<Instance> wgmma_rs_instances() {
             rs<kTwoSlabs, kNative>(),
             rs<kTwoStages, kHopper1>(),
             rs<kTwoStages, with(kNative, ScaleClass::rebased)>(),
-            rs<kTall, kNative>(),
+            rs<kManyRows, kNative>(),
             rs<kThreeParts, kNative>(),
             rs<kTwoParts, with(kHopper, ScaleClass::rebased)>(),
             rs<kPartsOfTwo, with(kNative, ScaleClass::plain)>(),
+            rs<kHalves, kNative>(),
+            rs<kHalves, with(kHopper, ScaleClass::rebased)>(),
+            rs<kHalvesOfThree, with(kNative, ScaleClass::plain)>(),
+            rs<kDeepHalves, kHopper1>(),
+            rs<kDeepHalves, kNative>(),
             rs<kPairs, kNative>(),
             rs<kNarrowPairs, with(kNative, ScaleClass::rebased)>(),
             rs<kDeepPairs, kHopper>()};

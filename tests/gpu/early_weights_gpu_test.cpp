@@ -47,6 +47,7 @@ TEST_CASE("groups that the grid before still changes", "[small]") {
     Random random(8);
     for (const char* text : {"wgmma_rs/native bm8 bn64 bk128 w8 s4 k1 c2", "wgmma_rs/native bm8 bn64 bk192 w16 s6 k1",
                              "wgmma_rs/native bm16 bn192 bk64 w16 s4 k0", "wgmma_rs/hopper bm8 bn128 bk128 w12 s5 k1",
+                             "wgmma_rs/native bm16 bn128 bk128 w8 s3 k1 c2",
                              "wgmma_rs/native bm96 bn256 bk192 w12 s3 k1", "wgmma_ss/native bm64 bn64 bk128 w8 s3 k0"}) {
         const KernelConfig config = parse_config(text);
         const WeightsFormat format{config.layout, config.layout == Layout::native ? 0 : 8, ScaleClass::folded};

@@ -24,12 +24,13 @@ constexpr const char* kSample[] = {
     "wgmma_ss/native bm64 bn128 bk64 w12 s4 k1",    "wgmma_rs/hopper bm64 bn128 bk64 w8 s4 k1",
     "wgmma_rs/native bm8 bn128 bk128 w12 s4 k0 c2", "wgmma_rs/native bm16 bn128 bk128 w12 s6 k2",
     "wgmma_rs/native bm128 bn256 bk64 w12 s4 k1",   "wgmma_rs/native bm80 bn384 bk128 w16 s4 k1 cl2",
+    "wgmma_rs/native bm24 bn512 bk192 w20 s3 k1",   "wgmma_rs/hopper bm16 bn128 bk128 w8 s3 k1 c2",
 };
 // Scale classes differ in a few instructions: one small config of each kernel that decodes shows them all.
 constexpr const char* kScaleClassSample[] = {
     "naive/blocks bm64 bn64 bk64 w1 s1 k1",       "mma/hopper bm8 bn64 bk64 w4 s4 k1",
     "wgmma_ss/native bm8 bn128 bk64 w12 s4 k1",   "wgmma_rs/hopper bm8 bn128 bk128 w12 s8 k1",
-    "wgmma_rs/native bm32 bn128 bk128 w12 s8 k1",
+    "wgmma_rs/native bm32 bn128 bk128 w12 s8 k1", "wgmma_rs/native bm40 bn384 bk320 w16 s2 k1",
 };
 
 }  // namespace
