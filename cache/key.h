@@ -13,7 +13,7 @@
 namespace mxfp4 {
 
 // Raise when timing changes in a way that could change a winner.
-inline constexpr int kMeasuringPolicy = 4;
+inline constexpr int kMeasuringPolicy = 5;
 
 // Rows that share a winner: 0, 1, 2, 3, then powers of two and the midpoint between two of them (4 6 8 12 16 24 32 ...).
 // The one mapper that tuner and dispatcher both use; returns the bucket's upper bound. Throws Error invalid_argument for

@@ -60,7 +60,7 @@ TEST_CASE("a key has one text, which reads back") {
     const std::string text =
         "device=NVIDIA%20H100%2080GB%20HBM3;sm_count=132;memory_gib=80;compiler=nvrtc%2013.0.88;kernel_hash="
         "0123456789abcdef;"
-        "measuring_policy=4;layout=native;layout_version=2;scale_warps=0;scale_class=folded;experts=32;n=5760;k=2880;"
+        "measuring_policy=5;layout=native;layout_version=2;scale_warps=0;scale_class=folded;experts=32;n=5760;k=2880;"
         "groups=32;"
         "rows=64;x_aligned=true;y_aligned=true;prologue=none;epilogue=none";
     CHECK(sample().text() == text);

@@ -1,5 +1,6 @@
 #include "tuner/proven.h"
 
+#include <algorithm>
 #include <iterator>
 #include <string>
 
@@ -26,6 +27,13 @@ constexpr const char* kOfMoreRows[] = {
     "bn256 bk320 w20 s3 k1", "bn192 bk320 w16 s3 k1", "bn128 bk320 w8 s2 k1 c3",
 };
 
+// With room for ten times as many rows, which a group has where nine in ten experts are empty.
+constexpr double kMostRoom = 12;
+constexpr struct {
+    int size;
+    const char* block;
+} kWithRoom[] = {{16, "bn64 bk320 w8 s4 k1 c2"}, {24, "bn192 bk320 w16 s3 k1"}, {48, "bn192 bk320 w16 s3 k1"}, {48, "bn384 bk192 w16 s3 k1"}};
+
 // As large as registers allow.
 constexpr double kManyRows = 96, kVeryManyRows = 192;
 constexpr const char* kOfManyRows[] = {
@@ -44,15 +52,23 @@ constexpr const char* kOfMost[] = {
     "bm152 bn192 bk64 w16 s5 k1 cl2",
 };
 
-std::vector<std::string> proven_texts(double rows) {
-    if (rows < kFewRows) return {std::begin(kOfFewRows), std::end(kOfFewRows)};
-    if (rows < kMoreRows) {
-        std::vector<std::string> texts;
+std::vector<std::string> of_few_rows(double rows) {
+    std::vector<std::string> texts;
+    if (rows < kFewRows)
+        texts.assign(std::begin(kOfFewRows), std::end(kOfFewRows));
+    else
         for (const int size : kSizes)
             if (size >= kRoom * rows && texts.size() < 2 * std::size(kOfMoreRows))
                 for (const char* block : kOfMoreRows) texts.push_back(fmt::format("bm{} {}", size, block));
-        return texts;
-    }
+    for (const auto& [size, block] : kWithRoom)
+        if (const std::string text = fmt::format("bm{} {}", size, block);
+            size >= kRoom * rows && size <= kMostRoom * rows && std::ranges::find(texts, text) == texts.end())
+            texts.push_back(text);
+    return texts;
+}
+
+std::vector<std::string> proven_texts(double rows) {
+    if (rows < kMoreRows) return of_few_rows(rows);
     if (rows < kManyRows) return {std::begin(kOfManyRows), std::end(kOfManyRows)};
     if (rows < kVeryManyRows) return {std::begin(kOfVeryManyRows), std::end(kOfVeryManyRows)};
     return {std::begin(kOfMost), std::end(kOfMost)};

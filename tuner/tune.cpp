@@ -22,8 +22,8 @@ constexpr TimingOptions kUneven = {.repeats = 5, .replay_us = 1500};
 constexpr double kWarmRounds = 3;              // that a timing launches before it counts
 constexpr std::size_t kFinalists = 5;          // and the default
 constexpr double kFinalistSlack = 1.15;        // slower than this times the best in the quick round: no finalist
-constexpr std::size_t kTallFinalists = 2;      // beside them, where uneven routing counts
-constexpr double kTallSlack = 1.015;           // of these
+constexpr std::size_t kTallFinalists = 3;      // beside them, where uneven routing counts
+constexpr double kTallSlack = 1.04;            // of these
 constexpr std::size_t kMostNeighbours = 8;     // candidates from requests before this one
 constexpr double kNeighbourRows = 4;           // that have so many times its rows, or so many times fewer, at most
 constexpr double kFirstGuessSeconds = 0.3;     // for measuring one request
@@ -271,19 +271,30 @@ std::vector<std::size_t> finalists(std::span<const Measurement> measurements, bo
 }
 
 int rank(std::span<const Measurement> measurements) {
-    std::vector<int> tied;  // with the fastest
-    double fastest = std::numeric_limits<double>::infinity();
-    const auto usable = [](const Measurement& m) { return m.ranked && m.usable(); };
-    for (const Measurement& m : measurements)
-        if (usable(m)) fastest = std::min(fastest, m.timing.us);
-    for (int i = 0; i < int(measurements.size()); ++i)
-        if (const Measurement& m = measurements[std::size_t(i)]; usable(m) && m.timing.us <= (1 + kTie) * fastest) tied.push_back(i);
-    if (tied.empty()) return -1;
-    const auto uneven_us = [&](int i) { return measurements[std::size_t(i)].uneven_us; };
+    std::vector<int> usable;
+    double fastest = std::numeric_limits<double>::infinity(), fastest_uneven = fastest;
+    for (int i = 0; i < int(measurements.size()); ++i) {
+        const Measurement& m = measurements[std::size_t(i)];
+        if (!m.ranked || !m.usable()) continue;
+        usable.push_back(i);
+        fastest = std::min(fastest, m.timing.us);
+        fastest_uneven = std::min(fastest_uneven, m.uneven_us);
+    }
+    if (usable.empty()) return -1;
+    const bool has_default = usable.front() == 0;
+    const double most_us = (1 + kTie) * (has_default ? measurements.front().timing.us : std::numeric_limits<double>::infinity());
+
+    const auto cost = [&](int i) {
+        const Measurement& m = measurements[std::size_t(i)];
+        const double even = m.timing.us / fastest;
+        if (fastest_uneven == 0) return even;
+        return m.timing.us > most_us ? std::numeric_limits<double>::infinity() : even + kUnevenShare * m.uneven_us / fastest_uneven;
+    };
     const auto tile = [&](int i) { return measurements[std::size_t(i)].config.block_m * measurements[std::size_t(i)].config.block_n; };
-    const bool even_alone = uneven_us(tied.front()) == 0;
-    const int best = even_alone ? *std::ranges::max_element(tied, {}, tile) : *std::ranges::min_element(tied, {}, uneven_us);
-    return tied.front() == 0 && (even_alone || uneven_us(0) <= (1 + kTie) * uneven_us(best)) ? 0 : best;
+    const double least = cost(*std::ranges::min_element(usable, {}, cost));
+    std::erase_if(usable, [&](int i) { return cost(i) > (1 + kTie) * least; });  // what is left is as good
+    if (usable.front() == 0) return 0;
+    return fastest_uneven > 0 ? *std::ranges::min_element(usable, {}, cost) : *std::ranges::max_element(usable, {}, tile);
 }
 
 void tune(Backend& backend, std::span<const TuneRequest> requests, const TuneOptions& options,

@@ -46,9 +46,11 @@ struct TuneResult {
     const Measurement& fallback() const { return measurements.front(); }
 };
 
-// Those that are slower than the fastest by no more than this are as fast. Among them the one wins that is the fastest under uneven
-// routing, where some take twice as long as others; where that was not timed, the one of the largest tile: it decodes and copies the
-// least, which tells once the GPU is at its power limit. The library's default wins against both, if it is as fast there too.
+// Where uneven routing was timed, where some take twice as long as others, the one wins that takes the least for so many launches of that
+// kind to each other; and no winner may be slower than the library's default in the others. Where it was not, the fastest, and of those
+// as fast the one of the largest tile: it decodes and copies the least, which tells once the GPU is at its power limit.
+inline constexpr double kUnevenShare = 0.1;
+// As fast, or as good: no more than this behind. The library's default then wins.
 inline constexpr double kTie = 0.01;
 
 // The backend should keep compiled images (BackendOptions::images), else kernels are compiled again to be loaded.
@@ -56,7 +58,7 @@ void tune(Backend& backend, std::span<const TuneRequest> requests, const TuneOpt
           const std::function<void(const TuneResult&)>& publish);
 
 // Which measurements, the default being the first, go into the final round: the default; the fastest five; and, where uneven routing
-// counts, of those nearly as fast the two with the most rows to a tile, which read the weights of an expert least often there.
+// counts, of those nearly as fast the three with the most rows to a tile, which read the weights of an expert least often there.
 std::vector<std::size_t> finalists(std::span<const Measurement> measurements, bool uneven);
 
 // The winner among measurements, the default being the first: the fastest usable one, but for ties. -1: none.
