@@ -233,14 +233,14 @@ TEST_CASE("the default wins ties") {
     std::vector<Measurement> alike = {timed(100), timed(97), timed(97.4), timed(98.5)};
     for (int i = 0; i < 4; ++i) alike[std::size_t(i)].config.block_m = 8 * (i + 1);
     CHECK(rank(alike) == 2);
-    // Or, where uneven routing was timed, the one that takes the least for one such launch to ten others; and the default wins ties.
+    // Or, where uneven routing was timed, the one that loses the least there and, twenty times as dear, elsewhere; and the default wins ties.
     const auto both = [](double us, double uneven_us) { return timed(us, true, uneven_us); };
-    CHECK(rank(std::vector{both(103, 40), both(97, 20), both(98.5, 18), both(99.5, 10), both(102, 9.9)}) == 3);
-    CHECK(rank(std::vector{both(103, 40), both(97, 12), both(98.5, 11), both(99.5, 10)}) == 1);
+    CHECK(rank(std::vector{both(103, 40), both(97, 20), both(98, 18), both(98.5, 10), both(99.5, 5)}) == 3);  // the last is too slow
+    CHECK(rank(std::vector{both(103, 40), both(97, 12), both(98, 11), both(98.5, 10)}) == 1);
     CHECK(rank(std::vector{both(100, 20), both(99.5, 19.9), both(100.5, 19.8)}) == 0);
     CHECK(rank(std::vector{both(100, 20), both(99.5, 15)}) == 1);
-    CHECK(rank(std::vector{both(100, 30), both(99.5, 15), both(102, 5)}) == 1);  // slower than the default is too slow
-    CHECK(rank(std::vector{both(100, 30), both(102, 5)}) == 0);
+    CHECK(rank(std::vector{both(100, 30), both(99.5, 15), both(101.2, 5)}) == 1);  // slower than the default is too slow
+    CHECK(rank(std::vector{both(100, 30), both(101.2, 5)}) == 0);
     CHECK(rank(std::vector{timed(100), timed(50, false)}) == 0);  // its quick time does not count
     std::vector<Measurement> broken = {timed(100), timed(150)};
     broken[0].rejected = "wrong result";
@@ -255,7 +255,7 @@ TEST_CASE("who goes into the final round") {
     for (const double us : {130.0, 100.0, 104.0, 101.0, 103.0, 102.0, 101.2, 101.1, 101.3, 120.0}) all.push_back(timed(us));
     for (std::size_t i = 0; i < all.size(); ++i) all[i].config.block_m = 8 * int(i + 1);
     CHECK(finalists(all, false) == std::vector<std::size_t>{0, 1, 3, 7, 6, 8});
-    for (const std::size_t i : {2, 4, 5}) all[i].timing.us = 103.9;  // nearly as fast; the last, with more rows, is not
+    for (const std::size_t i : {2, 4, 5}) all[i].timing.us = 102.9;  // nearly as fast; the last, with more rows, is not
     CHECK(finalists(all, false) == std::vector<std::size_t>{0, 1, 3, 7, 6, 8});
     CHECK(finalists(all, true) == std::vector<std::size_t>{0, 1, 3, 7, 6, 8, 5, 4, 2});
     all.front().rejected = "wrong result";

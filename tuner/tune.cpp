@@ -23,7 +23,7 @@ constexpr double kWarmRounds = 3;              // that a timing launches before 
 constexpr std::size_t kFinalists = 5;          // and the default
 constexpr double kFinalistSlack = 1.15;        // slower than this times the best in the quick round: no finalist
 constexpr std::size_t kTallFinalists = 3;      // beside them, where uneven routing counts
-constexpr double kTallSlack = 1.04;            // of these
+constexpr double kTallSlack = 1.03;            // of these
 constexpr std::size_t kMostNeighbours = 8;     // candidates from requests before this one
 constexpr double kNeighbourRows = 4;           // that have so many times its rows, or so many times fewer, at most
 constexpr double kFirstGuessSeconds = 0.3;     // for measuring one request
@@ -271,30 +271,25 @@ std::vector<std::size_t> finalists(std::span<const Measurement> measurements, bo
 }
 
 int rank(std::span<const Measurement> measurements) {
-    std::vector<int> usable;
-    double fastest = std::numeric_limits<double>::infinity(), fastest_uneven = fastest;
-    for (int i = 0; i < int(measurements.size()); ++i) {
-        const Measurement& m = measurements[std::size_t(i)];
-        if (!m.ranked || !m.usable()) continue;
-        usable.push_back(i);
-        fastest = std::min(fastest, m.timing.us);
-        fastest_uneven = std::min(fastest_uneven, m.uneven_us);
-    }
-    if (usable.empty()) return -1;
-    const bool has_default = usable.front() == 0;
-    const double most_us = (1 + kTie) * (has_default ? measurements.front().timing.us : std::numeric_limits<double>::infinity());
-
-    const auto cost = [&](int i) {
-        const Measurement& m = measurements[std::size_t(i)];
-        const double even = m.timing.us / fastest;
-        if (fastest_uneven == 0) return even;
-        return m.timing.us > most_us ? std::numeric_limits<double>::infinity() : even + kUnevenShare * m.uneven_us / fastest_uneven;
-    };
+    const auto us = [&](int i) { return measurements[std::size_t(i)].timing.us; };
+    const auto uneven_us = [&](int i) { return measurements[std::size_t(i)].uneven_us; };
     const auto tile = [&](int i) { return measurements[std::size_t(i)].config.block_m * measurements[std::size_t(i)].config.block_n; };
-    const double least = cost(*std::ranges::min_element(usable, {}, cost));
-    std::erase_if(usable, [&](int i) { return cost(i) > (1 + kTie) * least; });  // what is left is as good
-    if (usable.front() == 0) return 0;
-    return fastest_uneven > 0 ? *std::ranges::min_element(usable, {}, cost) : *std::ranges::max_element(usable, {}, tile);
+    std::vector<int> left;
+    for (int i = 0; i < int(measurements.size()); ++i)
+        if (const Measurement& m = measurements[std::size_t(i)]; m.ranked && m.usable()) left.push_back(i);
+    if (left.empty()) return -1;
+
+    const double fastest = us(*std::ranges::min_element(left, {}, us));
+    double most_us = (1 + kMostForUneven) * fastest;
+    if (left.front() == 0) most_us = std::min(most_us, (1 + kTie) * us(0));
+    std::erase_if(left, [&](int i) { return us(i) > most_us; });
+    const double fastest_uneven = uneven_us(*std::ranges::min_element(left, {}, uneven_us));  // 0: not timed
+
+    const auto cost = [&](int i) { return us(i) / fastest + (fastest_uneven > 0 ? kUnevenShare * uneven_us(i) / fastest_uneven : 0); };
+    const double least = cost(*std::ranges::min_element(left, {}, cost));
+    std::erase_if(left, [&](int i) { return cost(i) > (1 + kTie) * least; });  // what is left is as good
+    if (left.front() == 0) return 0;
+    return fastest_uneven > 0 ? *std::ranges::min_element(left, {}, cost) : *std::ranges::max_element(left, {}, tile);
 }
 
 void tune(Backend& backend, std::span<const TuneRequest> requests, const TuneOptions& options,

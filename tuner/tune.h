@@ -46,10 +46,11 @@ struct TuneResult {
     const Measurement& fallback() const { return measurements.front(); }
 };
 
-// Where uneven routing was timed, where some take twice as long as others, the one wins that takes the least for so many launches of that
-// kind to each other; and no winner may be slower than the library's default in the others. Where it was not, the fastest, and of those
-// as fast the one of the largest tile: it decodes and copies the least, which tells once the GPU is at its power limit.
-inline constexpr double kUnevenShare = 0.1;
+// Where uneven routing was timed, under which some take twice as long as others, the least sum wins of the time over the fastest's and, so
+// much of it, of the uneven time over the fastest's there: among those that even routing has kMostForUneven behind the fastest at most, and
+// not behind the library's default. Where it was not timed the fastest wins, and of those as fast the one of the largest tile: it decodes
+// and copies the least, which tells once the GPU is at its power limit.
+inline constexpr double kUnevenShare = 0.05, kMostForUneven = 0.02;
 // As fast, or as good: no more than this behind. The library's default then wins.
 inline constexpr double kTie = 0.01;
 
