@@ -12,7 +12,7 @@ namespace mxfp4 {
 struct alignas(16) Work {
     int expert;                    // -1: the group's id is out of range, its rows become zero
     float scale;                   // of the expert; the producer fills it in
-    int row, rows;                 // first row of the tile, rows in it (1 .. block_m; 0: there is no more work; -1: a stage to give back)
+    int row, rows;                 // first row of the tile, rows in it (1 .. block_m, twice that if tall; 0: there is no more work; -1: a stage to give back)
     int n;                         // first output
     int tile_m;                    // rows, of a tall tile those of its first half, rounded up to 8
     int chunk_begin, chunk_end;    // of k
@@ -147,7 +147,7 @@ class Scheduler {
     }
     // The rows of a group are spread evenly over its tiles, so that none is nearly empty. (One tile: no division, which is felt at few tokens.)
     __device__ static int rows_per_tile(int rows, int tiles_m) { return ((tiles_m > 1 ? (rows + tiles_m - 1) / tiles_m : rows) + 7) / 8 * 8; }
-    // An odd number of tiles becomes an even one, all in tall ones, where they are no more rows for it, rounded up as they are.
+    // An odd number of tiles becomes an even one, which tall tiles take whole, where that makes no more rows of them, rounded up.
     __device__ static int tiles_for(int rows) {
         const int tiles_m = (rows + kConfig.block_m - 1) / kConfig.block_m;
         if (!has_tall_tiles(kConfig) || tiles_m % 2 == 0 || tiles_m == 1) return tiles_m;

@@ -168,7 +168,7 @@ struct WgmmaRs {
         ptx::wgmma_wait_for(d);
         ring.release(position);
     }
-    // The last stage, if this part has fewer chunks of it. For all rows of x that it holds, so that there are two of these only.
+    // The last stage, if this part has fewer chunks of it. For all rows of x that it holds, so that there are two of these only, or three.
     template <int kN, bool kTall, class Position>
     __device__ void multiply_end(int chunk_end, int chunk, int slab, int part, const ScaleRule<kFormat>& rule, Position& position,
                                  float (&d)[kSlabs][kConfig.block_m / 2]) const {

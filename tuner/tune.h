@@ -62,7 +62,7 @@ void tune(Backend& backend, std::span<const TuneRequest> requests, const TuneOpt
 // counts, of those nearly as fast the three with the most rows to a tile, which read the weights of an expert least often there.
 std::vector<std::size_t> finalists(std::span<const Measurement> measurements, bool uneven);
 
-// The winner among measurements, the default being the first: the fastest usable one, but for ties. -1: none.
+// The winner among measurements, the default being the first, as said above. -1: none is usable.
 int rank(std::span<const Measurement> measurements);
 
 }  // namespace mxfp4

@@ -161,7 +161,8 @@ constexpr int outputs_of_tall_tile(const KernelConfig& c) { return c.block_n / 2
 constexpr int slabs_of_copy(const KernelConfig& c) { return (has_tall_tiles(c) ? outputs_of_tall_tile(c) : c.block_n) / kSlabRows; }
 
 // Rows of x that a stage holds, of a tile with so many: one copy brings them all, and there are two kinds of it. The one thread that
-// asks for copies is slow at it; rows too many cost traffic. All tiles of one instantiated n have the same kind.
+// asks for copies is slow at it; rows too many cost traffic. All tiles of one instantiated n have the same kind; a tall tile's halves have the
+// larger. (Tiles of 40 and 48 rows also serve groups of 8, to be at hand where routing is uneven: for them the smaller is smaller.)
 constexpr int x_box_rows(const KernelConfig& c, bool half) {
     const int parts = c.block_m > 32 && c.block_m <= 48 ? 3 : 2;
     return half ? tile_rows((c.block_m + parts - 1) / parts, c.block_m) : c.block_m;
