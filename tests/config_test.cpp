@@ -20,3 +20,13 @@ TEST_CASE("a config text that does not read is refused") {
                              "wgmma_rs/native bm64x", "wgmma_rs/native bm99999999999999999999"})
         CHECK_THROWS_AS(parse_config(text), Error);
 }
+
+TEST_CASE("the bound of tiles counts an odd number of tiles of rows that tall tiles make even") {
+    KernelConfig config = parse_config("wgmma_rs/native bm32 bn256 bk128 w12 s4 k1");
+    const ProblemShape one_group = {.experts = 1, .n = 256, .k = 64, .rows = 85};  // 29 of 32 rows three times, or 22 of 24 four times
+    REQUIRE(has_tall_tiles(config));
+    CHECK(max_tiles(config, one_group) >= 2 * 2);  // two tall tiles above one another, for each half of the outputs
+    config.split_k = 2;
+    REQUIRE(!has_tall_tiles(config));
+    CHECK(max_tiles(config, one_group) == 3);
+}

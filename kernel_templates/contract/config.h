@@ -193,7 +193,8 @@ constexpr i64 shared_bytes(const KernelConfig& c) {
 // Upper bound of the tiles of a problem: the histogram is known on the device only.
 constexpr i64 max_tiles(const KernelConfig& c, const ProblemShape& s) {
     const i64 groups = s.groups ? s.groups : s.experts;
-    const i64 row_tiles = (s.rows < groups ? s.rows : groups) + s.rows / c.block_m;
+    i64 row_tiles = (s.rows < groups ? s.rows : groups) + s.rows / c.block_m;
+    if (has_tall_tiles(c)) row_tiles += s.rows / (2 * c.block_m);  // of a group that has more than two, an odd number may become even
     return row_tiles * ceil_div(s.n, c.block_n);
 }
 // Split-k scratch: counters and two fp32 tiles for each range of work (stream-k: a range for each thread block of the grid).
