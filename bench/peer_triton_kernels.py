@@ -8,7 +8,9 @@ cold weights, and printed beside our time. Routing is drawn alike, with as many 
 has matmul_ogs (of 2025: lightseekorg/triton, d3e8a3717, python/triton_kernels). Weights are in its Hopper layouts, rows sorted by expert.
 """
 import argparse
+import datetime
 import json
+import math
 import pathlib
 import random
 import statistics
@@ -22,8 +24,11 @@ from triton_kernels.tensor import FP4, Storage, Tensor, convert_layout, make_rag
 from triton_kernels.tensor_details import layout
 
 EXPERTS = {'gpt-oss-20b': 32, 'gpt-oss-120b': 128}
+KEPT = ('model', 'mlp', 'routing', 'tokens', 'rows', 'active', 'n', 'k', 'floor_us', 'driver', 'ours_commit', 'ours_us', 'ours_config')
 CODES = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0]
 COLD_BYTES = 240e6  # between two uses of a weight
+MOST_COPIES = 8  # of the weights
+MOST_ERROR = 2.5e-3  # relative, as mxfp4-bench --check allows us
 SLACK_BYTES = 4096  # zeros behind the scales: the kernel reads beyond their end where K / 32 is no multiple of 4
 
 
@@ -32,7 +37,8 @@ def problems(paths):
         head = json.loads(pathlib.Path(path).read_text())
         for row in head['rows']:
             experts = EXPERTS.get(row['model']) or int(row['mlp'].split(',')[0])
-            yield dict(row, experts=experts, routing=head['routing'], ours_us=row['us'], ours_config=row['config'])
+            yield dict(row, experts=experts, routing=head['routing'], driver=head['driver'], ours_commit=head['commit'], ours_us=row['us'],
+                       ours_config=row['config'])
 
 
 def draw_rows(problem, draw):
@@ -66,12 +72,11 @@ class Weights:
         generator = torch.Generator('cuda').manual_seed(experts + n)
         self.codes = torch.randint(0, 256, (experts, n, k // 2), dtype=torch.uint8, device='cuda', generator=generator)
         self.exponents = torch.randint(120, 131, (experts, n, k // 32), dtype=torch.uint8, device='cuda', generator=generator)
-        self.bytes_of_expert = n * k // 2 + n * k // 32
         value_layout, value_options = layout.make_default_matmul_mxfp4_w_layout(mx_axis=1)
         scale_layout, scale_options = layout.make_default_matmul_mxfp4_w_scale_layout(mx_axis=1, num_warps=8)
-        values = self.laid_out(self.codes, (experts, k, n), FP4, value_layout, value_options)
+        self.values = self.laid_out(self.codes, (experts, k, n), FP4, value_layout, value_options)
         scales = self.laid_out(self.exponents, (experts, k // 32, n), None, scale_layout, scale_options)
-        self.values, self.precision = values, PrecisionConfig(weight_scale=scales, out_dtype=torch.bfloat16)
+        self.precision = PrecisionConfig(weight_scale=scales, out_dtype=torch.bfloat16)
 
     @staticmethod
     def laid_out(source, shape, dtype, kind, options):
@@ -98,12 +103,13 @@ class Launches:
     """A problem's launches, one for each disjoint set of experts or copy of the weights."""
 
     def __init__(self, problem, copies):
-        self.rows, self.copies = rows_of_experts(problem), copies
-        active = [count for count in self.rows if count]
+        self.copies = copies
+        rows = rows_of_experts(problem)
+        active = [count for count in rows if count]
         places = problem['experts'] // len(active)
         self.x = torch.randn((problem['rows'], problem['k']), device='cuda').bfloat16()
         self.y = torch.empty((problem['rows'], problem['n']), dtype=torch.bfloat16, device='cuda')
-        self.routings = [self.rows]
+        self.routings = [rows]
         if places > 1:
             self.routings = [[0] * (p * len(active)) + active + [0] * (problem['experts'] - (p + 1) * len(active)) for p in range(places)]
         gates = torch.ones(problem['rows'], device='cuda')
@@ -178,19 +184,21 @@ def main():
             weights = {shape: []}
         copies = weights[shape]
         bytes_of_one = problem['experts'] * (problem['n'] * problem['k'] * 17 // 32)
-        while len(copies) < (1 if options.only_compile else max(1, min(8, int(-(-COLD_BYTES // bytes_of_one))))):
+        while len(copies) < (1 if options.only_compile else min(MOST_COPIES, math.ceil(COLD_BYTES / bytes_of_one))):
             copies.append(Weights(*shape))
         launches = Launches(problem, copies)
         error = launches.relative_error()
+        if not error <= MOST_ERROR:
+            raise SystemExit(f"triton_kernels is wrong by {error:.2e} at {problem['mlp']}, {problem['tokens']} tokens: at most {MOST_ERROR}")
         if options.only_compile:
             continue
         us = launches.microseconds()
-        rows.append({name: problem[name] for name in ('model', 'mlp', 'routing', 'tokens', 'rows', 'active', 'n', 'k', 'floor_us', 'ours_us', 'ours_config')} |
-                    {'triton_us': round(us, 3), 'rel_err': error})
+        rows.append({name: problem[name] for name in KEPT} | {'triton_us': round(us, 3), 'rel_err': error})
         print(f"{problem['model']:12} {problem['mlp']:14} {problem['routing']:8} {problem['tokens']:6} tokens  triton_kernels {us:9.2f} us  "
               f"ours {problem['ours_us']:9.2f} us  {us / problem['ours_us']:.2f}x  error {error:.2e}", flush=True)
     if not options.only_compile:
-        head = {'gpu': torch.cuda.get_device_name(), 'torch': torch.__version__, 'triton': triton.__version__, 'cuda': torch.version.cuda}
+        head = {'date': datetime.date.today().isoformat(), 'gpu': torch.cuda.get_device_name(), 'torch': torch.__version__,
+                'triton': triton.__version__, 'cuda': torch.version.cuda}
         pathlib.Path(options.out).write_text(json.dumps(head | {'rows': rows}, indent=1) + '\n')
 
 

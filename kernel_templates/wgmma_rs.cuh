@@ -111,7 +111,7 @@ struct WgmmaRs {
             const int part = k_part_of(kConfig, warpgroup);
             int chunk = work.chunk_begin + part;
             if (kParts == 1 || chunk < work.chunk_end) {
-                const int slab = slab_group_of(kConfig, warpgroup) * (is_tall<kConfig>(work) ? 1 : kSlabs);
+                const int slab = slab_group_of(kConfig, warpgroup) * (is_tall<kConfig>(work) ? kLoadedSlabs<true> : kSlabs);
                 const auto rule = ScaleRule<kFormat>::of_expert(arguments.expert_shift, work.expert);
                 if constexpr (warps_multiply(kConfig))
                     chunk = WarpRs<kConfig, kFormat>{arguments, ring}.multiply(work, chunk, slab, part, rule, position, d);
@@ -155,7 +155,7 @@ struct WgmmaRs {
         ptx::mbarrier_wait(ring.full(position.stage), position.parity);
         const u64 x = x_descriptor<kN, kTall>(position.stage, part);
         const StageUnits units(ring, position.stage, slab, part);
-        constexpr int kLoaded = kTall ? 1 : kSlabs, kCount = StageUnits::kCount / kSlabs * kLoaded;
+        constexpr int kLoaded = kLoadedSlabs<kTall>, kCount = StageUnits::kCount / kSlabs * kLoaded;
         Unit next = units.load(0, 0);
 #pragma unroll
         for (int i = 0; i < kCount; ++i) {
@@ -178,13 +178,16 @@ struct WgmmaRs {
 #pragma unroll 1
         for (int c = 0; chunk + c * kParts < chunk_end; ++c) {
 #pragma unroll
-            for (int s = 0; s < (kTall ? 1 : kSlabs); ++s)
+            for (int s = 0; s < kLoadedSlabs<kTall>; ++s)
                 multiply_unit<kN, kTall>(units.load(s, c), chunk + c * kParts, rule, x + c * kXStep<kN, kTall>, d[s], d[kSlabs - 1]);
             ptx::wgmma_wait_for(d);
         }
         ring.release(position);
     }
 
+    // Slabs of a chunk that are a warpgroup's.
+    template <bool kTall>
+    static constexpr int kLoadedSlabs = kTall ? 1 : kSlabs;
     // Of the part's first chunk of x in a stage, and how far on its next one is, and the same one of a tall tile's second half.
     template <int kN, bool kTall>
     static constexpr u32 kXChunk = x_rows_of_stage(kConfig, kTall ? kConfig.block_m : kN) * 128 >> 4;
