@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Sets measured results beside the peers' figures of the same shapes.
 
-    bench/compare.py [--markdown] [--peers FILE] RESULTS...
+    bench/compare.py [--markdown] [--peers FILE] [--rates FILE] RESULTS...
 
 RESULTS are files that mxfp4-bench wrote; of several layouts of a shape the fastest counts. Printed for each GPU, over all
 shapes with so many tokens (geometric means): our time over the floor, and each peer's time over ours (1.20x: we take 1/1.2 of
 its time). The peers were timed as we are, by graph replay over cold weights. The floor is the larger of bytes over copy
-bandwidth and flops over cuBLAS's rate.
+bandwidth and flops over cuBLAS's rate, as measured once on a GPU of that kind. GPUs of one kind differ: with --rates our
+time over the floor of this one is printed too, by the rates that mxfp4-bench --against cublas has written into FILE.
 """
 import argparse
 import collections
@@ -17,9 +18,16 @@ import pathlib
 PEERS = {'triton_us': 'triton_kernels', 'humming_us': 'Humming', 'marlin_us': 'Marlin', 'best_us': 'best peer'}
 
 
-def read_rows(path):
+def read_results(path):
     """A result file is one object with a head and a list "rows"; each row has the keys of peers.json."""
-    return json.loads(pathlib.Path(path).read_text())['rows']
+    return json.loads(pathlib.Path(path).read_text())
+
+
+def floor_us(row, ceilings):
+    """As tuner/floor.cpp has it."""
+    moved = row['active'] * row['n'] * row['k'] * (1 / 2 + 1 / 32) + row['rows'] * (row['k'] + row['n']) * 2
+    flops = 2 * row['rows'] * row['n'] * row['k']
+    return max(moved / ceilings['copy_tb_per_s'], flops / ceilings['cublas_tflops']) * 1e-6
 
 
 def short_name(gpu, names):
@@ -34,19 +42,20 @@ def geometric_mean(values):
     return math.exp(sum(map(math.log, values)) / len(values)) if values else math.nan
 
 
-def table(rows, peers):
+def table(rows, peers, ceilings):
     """Lines of cells: a head, one line for each number of tokens, and one for all."""
     def line(name, some):
         ours = [(r, peers[key(r)]) for r in some]
         over_floor = geometric_mean([r['us'] / p['floor_us'] for r, p in ours])
         times = [geometric_mean([p[peer] / r['us'] for r, p in ours if p.get(peer)]) for peer in PEERS]
         us = f"{some[0]['us']:.1f}" if len(some) == 1 else f"{min(r['us'] for r in some):.1f} .. {max(r['us'] for r in some):.1f}"
-        return [name, str(len(some)), us, f'{over_floor:.2f}'] + ['-' if math.isnan(t) else f'{t:.2f}x' for t in times]
+        over = [f'{over_floor:.2f}'] + ([f"{geometric_mean([r['us'] / floor_us(r, ceilings) for r in some]):.2f}"] if ceilings else [])
+        return [name, str(len(some)), us] + over + ['-' if math.isnan(t) else f'{t:.2f}x' for t in times]
 
     by_tokens = collections.defaultdict(list)
     for row in rows:
         by_tokens[row['tokens']].append(row)
-    lines = [['tokens', 'shapes', 'us', 'over floor'] + [f'vs {name}' for name in PEERS.values()]]
+    lines = [['tokens', 'shapes', 'us', 'over floor'] + ['over its own'] * bool(ceilings) + [f'vs {name}' for name in PEERS.values()]]
     lines += [line(str(tokens), by_tokens[tokens]) for tokens in sorted(by_tokens)]
     return lines + [line('all', rows)]
 
@@ -64,14 +73,18 @@ def main():
     parser.add_argument('results', nargs='+')
     parser.add_argument('--markdown', action='store_true')
     parser.add_argument('--peers', default=pathlib.Path(__file__).with_name('peers.json'))
+    parser.add_argument('--rates')
     options = parser.parse_args()
 
+    rates = read_results(options.rates) if options.rates else {}
+    if options.rates and 'ceilings' not in rates:
+        raise SystemExit(f'{options.rates} has no ceilings: mxfp4-bench --against cublas --out DIR writes them')
     peers = collections.defaultdict(dict)
     for row in json.loads(pathlib.Path(options.peers).read_text()):
         peers[row['gpu']][key(row)] = row
     by_gpu = collections.defaultdict(dict)
     for path in options.results:
-        for row in read_rows(path):
+        for row in read_results(path)['rows']:
             short = short_name(row['gpu'], peers)
             if short and key(row) in peers[short]:
                 best = by_gpu[row['gpu']].get(key(row))
@@ -81,7 +94,9 @@ def main():
         raise SystemExit('none of these shapes and GPUs is among the peers\' figures')
     for gpu, rows in by_gpu.items():
         heading = f'**{gpu}**' if options.markdown else gpu
-        print(f'{heading}\n\n{text(table(list(rows.values()), peers[short_name(gpu, peers)]), options.markdown)}\n')
+        ceilings = rates['ceilings'] if gpu == rates.get('gpu') else None
+        lines = table(list(rows.values()), peers[short_name(gpu, peers)], ceilings)
+        print(f'{heading}\n\n{text(lines, options.markdown)}\n')
 
 
 main()

@@ -7,6 +7,7 @@
 
 #include <mxfp4/error.h>
 
+#include "tools/ceilings.h"
 #include "tools/chart.h"
 #include "tools/peers.h"
 
@@ -60,6 +61,12 @@ TEST_CASE("a row has the keys of the peers' figures") {
     CHECK(to_json(row)["cublas_us"] == 7);
     row.rel_err = NAN;
     CHECK(to_json(row)["rel_err"].is_null());
+}
+
+TEST_CASE("what a GPU does at best, in units that people use") {
+    const Ceilings ceilings{.bytes_per_us = 4.2204e6, .flops_per_us = 691.87e6};
+    CHECK(to_json(ceilings) == nlohmann::json{{"copy_tb_per_s", 4.22}, {"cublas_tflops", 691.9}});
+    CHECK(to_text(ceilings) == "This GPU: copies at 4.220 TB/s, cuBLAS 8192^3 at 691.9 TFLOP/s");
 }
 
 TEST_CASE("the built-in figures of the peers") {

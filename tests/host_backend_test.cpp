@@ -248,6 +248,7 @@ TEST_CASE("a host backend says what it is, and measures") {
     // No bytes need no memory.
     backend->copy_in(nullptr, nullptr, 0);
     backend->copy_out(nullptr, nullptr, 0);
+    backend->copy(nullptr, nullptr, 0, nullptr);
     backend->fill(nullptr, 0, 0, nullptr);
     int calls[2] = {0, 0}, rotations_seen = 0;
     const auto spin = [](int us) {

@@ -47,6 +47,9 @@ class TouchedBackend final : public Backend {
     void release(void* pointer) noexcept override { host_->release(pointer); }
     void copy_in(void* to, const void* from, std::size_t bytes) override { host_->copy_in(to, from, bytes); }
     void copy_out(void* to, const void* from, std::size_t bytes) override { host_->copy_out(to, from, bytes); }
+    void copy(void* to, const void* from, std::size_t bytes, Stream stream) override {
+        host_->copy(to, from, bytes, stream);
+    }
     void fill(void* to, std::uint8_t byte, std::size_t bytes, Stream stream) override {
         host_->fill(to, byte, bytes, stream);
     }

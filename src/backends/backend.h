@@ -78,6 +78,7 @@ class Backend {
     virtual void release(void* pointer) noexcept = 0;
     virtual void copy_in(void* to, const void* from, std::size_t bytes) = 0;    // synchronous, through pinned memory, thread-safe
     virtual void copy_out(void* to, const void* from, std::size_t bytes) = 0;   // synchronous
+    virtual void copy(void* to, const void* from, std::size_t bytes, Stream stream) = 0;  // within the device
     virtual void fill(void* to, std::uint8_t byte, std::size_t bytes, Stream stream) = 0;
     virtual void synchronize() = 0;                     // waits for the whole device
     virtual void synchronize(Stream stream) = 0;

@@ -49,6 +49,7 @@ std::string fill(void* library, Driver& d) {
     entry("cuMemFreeHost", d.mem_free_host);
     entry("cuMemcpyHtoDAsync_v2", d.memcpy_htod_async);
     entry("cuMemcpyDtoHAsync_v2", d.memcpy_dtoh_async);
+    entry("cuMemcpyDtoDAsync_v2", d.memcpy_dtod_async);
     entry("cuMemsetD8Async", d.memset_d8_async);
     entry("cuModuleLoadData", d.module_load_data);
     entry("cuModuleUnload", d.module_unload);

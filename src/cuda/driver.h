@@ -38,6 +38,7 @@ struct Driver {
     decltype(&cuMemFreeHost) mem_free_host;
     decltype(&cuMemcpyHtoDAsync_v2) memcpy_htod_async;
     decltype(&cuMemcpyDtoHAsync_v2) memcpy_dtoh_async;
+    decltype(&cuMemcpyDtoDAsync_v2) memcpy_dtod_async;
     decltype(&cuMemsetD8Async) memset_d8_async;
 
     decltype(&cuModuleLoadData) module_load_data;

@@ -1,9 +1,7 @@
 // mxfp4-bench: times what users get, dispatcher.run with the tuning database, over shapes and tokens.
 #include <algorithm>
-#include <chrono>
 #include <fstream>
 #include <set>
-#include <thread>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -12,10 +10,12 @@
 #include "core/config_text.h"
 #include "core/new_file.h"
 #include "tools/bench_row.h"
+#include "tools/ceilings.h"
 #include "tools/chart.h"
 #include "tools/cublas.h"
 #include "tools/device_arguments.h"
 #include "tools/peers.h"
+#include "tools/rested_timing.h"
 #include "tools/routing_option.h"
 #include "tools/selection.h"
 #include "tools/tool.h"
@@ -25,12 +25,8 @@
 namespace mxfp4 {
 namespace {
 
-constexpr TimingOptions kTiming = {.repeats = 11, .replay_us = 20000};
 constexpr TimingOptions kNaiveTiming = {.repeats = 3,
                                         .replay_us = 5000};  // it is slow, and nobody asks for its third digit
-// A GPU that comes from other work is slower (docs/performance.md): each shape is timed on one that has rested, as the peers were,
-// between whose timings Python set up the next.
-constexpr auto kRest = std::chrono::milliseconds(500);
 constexpr int kGraphsOfATiming = 4;
 
 struct Options {
@@ -143,6 +139,10 @@ class BenchTool {
     }
 
     int run() {
+        if (cublas_) {
+            ceilings_ = measure_ceilings(memory_, *cublas_);
+            if (!tool_.json()) tool_.print(to_text(*ceilings_) + "\n");
+        }
         if (!tool_.json()) tool_.print(table_head());
         Progress progress(tool_, "timing", options_.selection.targets.size() * options_.selection.tokens.size());
         for (const Target& target : options_.selection.targets) {
@@ -194,8 +194,7 @@ class BenchTool {
             work.back().launch(0, nullptr);
             backend_->synchronize();
         }
-        if (on_gpu()) std::this_thread::sleep_for(kRest);
-        const std::vector<Timing> timings = backend_->time(work, kTiming);
+        const std::vector<Timing> timings = time_rested(*backend_, work);
         row.us = timings[0].us;
         row.us_p10 = timings[0].us_p10;
         row.us_p90 = timings[0].us_p90;
@@ -261,6 +260,7 @@ class BenchTool {
         if (!tool_.json() && known) tool_.print("\nGeometric means\n" + to_text(bands));
         if (options_.out.empty()) return;
         nlohmann::json results = head();
+        if (ceilings_) results["ceilings"] = to_json(*ceilings_);
         results["rows"] = nlohmann::json::array();
         results["summary"] = nlohmann::json::array();
         std::string table = table_head() + "\n";
@@ -284,6 +284,7 @@ class BenchTool {
     Dispatcher dispatcher_;
     std::vector<Peer> peers_;
     std::unique_ptr<Cublas> cublas_;
+    std::optional<Ceilings> ceilings_;
     std::vector<BenchRow> rows_;
     int failures_ = 0;
 };

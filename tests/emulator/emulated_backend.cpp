@@ -55,6 +55,7 @@ void EmulatedBackend::release(void* pointer) noexcept {
 
 void EmulatedBackend::copy_in(void* to, const void* from, std::size_t bytes) { std::memcpy(to, from, bytes); }
 void EmulatedBackend::copy_out(void* to, const void* from, std::size_t bytes) { std::memcpy(to, from, bytes); }
+void EmulatedBackend::copy(void* to, const void* from, std::size_t bytes, Stream) { std::memcpy(to, from, bytes); }
 void EmulatedBackend::fill(void* to, std::uint8_t byte, std::size_t bytes, Stream) { std::memset(to, byte, bytes); }
 
 }  // namespace mxfp4::emulator

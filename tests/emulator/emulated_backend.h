@@ -31,6 +31,7 @@ class EmulatedBackend : public Backend {
     void release(void* pointer) noexcept override;
     void copy_in(void* to, const void* from, std::size_t bytes) override;
     void copy_out(void* to, const void* from, std::size_t bytes) override;
+    void copy(void* to, const void* from, std::size_t bytes, Stream) override;
     void fill(void* to, std::uint8_t byte, std::size_t bytes, Stream) override;
     void synchronize() override {}
     void synchronize(Stream) override {}

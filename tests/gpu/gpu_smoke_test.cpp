@@ -115,11 +115,14 @@ TEST_CASE("bytes come back as they went in, from several threads, at odd sizes")
         });
     for (auto& thread : threads) thread.join();
     CHECK(wrong == std::vector<int>(4));
-    const Buffer buffer(*f.backend, 4096);
+    const Buffer buffer(*f.backend, 4096), copied(*f.backend, 4096);
     f.backend->fill(buffer.data(), 0xab, 4096, nullptr);
-    std::vector<std::uint8_t> out(4096);
-    f.backend->copy_out(out.data(), buffer.data(), 4096);
-    CHECK(out == std::vector<std::uint8_t>(4096, 0xab));
+    f.backend->copy(copied.data(), buffer.data(), 4096, nullptr);
+    for (const Buffer* one : {&buffer, &copied}) {
+        std::vector<std::uint8_t> out(4096);
+        f.backend->copy_out(out.data(), one->data(), 4096);
+        CHECK(out == std::vector<std::uint8_t>(4096, 0xab));
+    }
 }
 
 TEST_CASE("too much memory is an error that says how much is free") {

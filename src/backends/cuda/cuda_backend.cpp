@@ -127,6 +127,12 @@ class CudaBackend : public Backend {
         staging_->copy_out(to, address(from), bytes);
     }
 
+    void copy(void* to, const void* from, std::size_t bytes, Stream stream) override {
+        if (bytes == 0) return;
+        const CurrentContext current(context_->get());
+        check(driver().memcpy_dtod_async(address(to), address(from), bytes, stream), "copy device memory");
+    }
+
     void fill(void* to, std::uint8_t byte, std::size_t bytes, Stream stream) override {
         if (bytes == 0) return;
         const CurrentContext current(context_->get());

@@ -70,6 +70,7 @@ class HostBackend final : public Backend {
         if (bytes > 0) std::memcpy(to, from, bytes);
     }
     void copy_out(void* to, const void* from, std::size_t bytes) override { copy_in(to, from, bytes); }
+    void copy(void* to, const void* from, std::size_t bytes, Stream) override { copy_in(to, from, bytes); }
     void fill(void* to, std::uint8_t byte, std::size_t bytes, Stream) override {
         if (bytes > 0) std::memset(to, byte, bytes);
     }
