@@ -24,8 +24,8 @@ struct WarpMma {
         const int row_group = work.n / 16 + ptx::warp_id() * kGroups;
         const int steps = (work.chunk_end + kChunks - 1) / kChunks;
         for (int step = 0; step < kConfig.stages - 1; ++step) prefetch_x(x, step, steps);
-        ptx::Word4 words[kGroups], next_words[kGroups];
-        u32 scale_words[kGroups], next_scale_words[kGroups];
+        ptx::Word4 words[kGroups], next_words[kGroups] = {};
+        u32 scale_words[kGroups], next_scale_words[kGroups] = {};
         load_weights(reader, row_group, 0, words, scale_words);
         for (int step = 0; step < steps; ++step) {
             ptx::cp_async_wait<kConfig.stages - 2>();

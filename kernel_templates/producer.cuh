@@ -152,6 +152,7 @@ class Producer {
     }
     // Halves of tall tiles have one kind of box.
     __device__ static int x_rows_wanted(const Work& work) { return is_tall<kConfig>(work) ? kConfig.block_m : work.tile_m; }
+    __device__ static u32 x_chunk_bytes(const Work& work) { return x_rows_of_stage(kConfig, x_rows_wanted(work)) * 128; }
 
     template <X kX>
     __device__ void load_by_copies(const Work& work, int early_stages) {
@@ -202,10 +203,10 @@ class Producer {
     // One thread: announces what copies will bring of a stage, and asks for them; of weights only if they are not on their way.
     template <X kX>
     __device__ void issue_copies(const Work& work, const XRows (&rows)[2], int chunk, u32 stage, bool weights_too) const {
-        const u32 full = ring_.full(stage), x_chunk_bytes = x_rows_of_stage(kConfig, x_rows_wanted(work)) * 128;
+        const u32 full = ring_.full(stage);
         const int left = work.chunk_end - chunk, chunks = kX == X::chunks && left < kChunks ? left : kChunks;
         const int halves = is_tall<kConfig>(work) ? 2 : 1;
-        ptx::mbarrier_arrive_expect_tx(full, weights_.bytes(work) + (kX == X::stored ? 0 : halves * chunks * x_chunk_bytes));
+        ptx::mbarrier_arrive_expect_tx(full, weights_.bytes(work) + (kX == X::stored ? 0 : halves * chunks * x_chunk_bytes(work)));
         if (weights_too) weights_.issue(work, chunk, stage);
         if constexpr (kX != X::stored) {
             issue_x<kX>(work, rows[0], chunk, chunks, ring_.x(stage), full);
@@ -214,26 +215,28 @@ class Producer {
     }
     template <X kX>
     __device__ void issue_x(const Work& work, const XRows& rows, int chunk, int chunks, u32 to_chunks, u32 full) const {
-        const u32 x_chunk_bytes = x_rows_of_stage(kConfig, x_rows_wanted(work)) * 128;
         const TensorMap& x_map = arguments_.x_maps[half_of_x(kConfig, x_rows_wanted(work))];
+        const bool for_both = kConfig.cluster > 1 && work.shares_x;
         constexpr int kStep = kX == X::whole ? x_chunks_of_copy(kConfig) : 1;
 #pragma unroll 1
         for (int c = 0; c < chunks; c += kStep) {
-            const u32 to = to_chunks + c * x_chunk_bytes;
-            const bool for_both = kConfig.cluster > 1 && work.shares_x;
             if (for_both && (chunk + c) % 2 != ptx::cluster_rank()) continue;  // the other block brings it
-            if constexpr (kX == X::whole)
-                for_both ? ptx::tensor_copy_to_both(to, x_map, {0, rows.first, rows.before, chunk + c}, full)
-                         : ptx::tensor_copy(to, x_map, {0, rows.first, rows.before, chunk + c}, full);
-            else
-                for_both ? ptx::tensor_copy_to_both(to, x_map, {(chunk + c) * kChunkK, rows.first, rows.before}, full)
-                         : ptx::tensor_copy(to, x_map, {(chunk + c) * kChunkK, rows.first, rows.before}, full);
+            const auto copy = [&, to = to_chunks + c * x_chunk_bytes(work)](const auto& at) {
+                for_both ? ptx::tensor_copy_to_both(to, x_map, at, full) : ptx::tensor_copy(to, x_map, at, full);
+            };
+            if constexpr (kX == X::whole) {
+                const int at[4] = {0, rows.first, rows.before, chunk + c};
+                copy(at);
+            } else {
+                const int at[3] = {(chunk + c) * kChunkK, rows.first, rows.before};
+                copy(at);
+            }
         }
     }
     __device__ void store_x(const Work& work, int chunk, int chunks, u32 stage) const {
         const XTile x = x_tile(arguments_, work.row, work.rows);
         for (int c = 0; c < chunks; ++c)
-            x.store_chunk(ring_.x(stage) + c * x_rows_of_stage(kConfig, work.tile_m) * 128, chunk + c, int(threadIdx.x));
+            x.store_chunk(ring_.x(stage) + c * x_chunk_bytes(work), chunk + c, int(threadIdx.x));
     }
 
     const MatmulArguments& arguments_;

@@ -39,7 +39,7 @@ template <KernelConfig kConfig>
 __device__ inline int rows_of_half(const Work& work, int half) {
     if (!is_tall<kConfig>(work)) return work.rows;
     const int left = work.rows - half * work.tile_m;
-    return left < 0 ? 0 : left < work.tile_m ? left : work.tile_m;
+    return left < work.tile_m ? left : work.tile_m;
 }
 
 __device__ inline float scale_of_expert(const MatmulArguments& a, int expert) {
@@ -212,8 +212,8 @@ class Scheduler {
             tiles_before_ += group_tiles_;
             load_groups(base_ + 32);
         }
-        const int local = tile - tiles_before_;
-        const unsigned behind = __ballot_sync(~0u, local < tiles_up_to_);
+        tile -= tiles_before_;
+        const unsigned behind = __ballot_sync(~0u, tile < tiles_up_to_);
         const int lane = __ffs(int(behind)) - 1;
         const int tiles_m = __shfl_sync(~0u, tiles_m_, lane);
         const int before = __shfl_sync(~0u, tiles_up_to_, lane) - tiles_of(tiles_m);
@@ -221,48 +221,45 @@ class Scheduler {
         const int row_begin = __shfl_sync(~0u, row_begin_, lane);
         work.expert = __shfl_sync(~0u, expert_, lane);
 
-        // m runs fastest: thread blocks that run together share the weights of an n tile. Tall tiles come first, then wide ones of what
-        // rows are left.
-        const int pairs = tall_pairs(tiles_m), wide = tiles_m - 2 * pairs;
-        int m = 0, n = local - before, parts = tiles_m;
-        if (has_tall_tiles(kConfig) && n < pairs * tall_tiles_n_) {
-            work.tall = true;
-            n /= pairs;
-            m = (local - before - n * pairs) * 2;
-        } else {
-            n -= pairs * tall_tiles_n_;
-            m = 2 * pairs;
-            if (wide > 1) {
-                n /= wide;
-                m = local - before - n * wide;
-            }
+        Place at = place(tile - before, tiles_m);
+        const int per_tile = rows_per_tile(rows, at.tiles_m);
+        if (kConfig.cluster > 1 && at.m * per_tile >= rows) {  // no row is left for this block: it goes along, beyond the outputs
+            at.m = 0;
+            at.n = tiles_n_;
         }
-        if constexpr (kConfig.cluster > 1) {
-            n = n * 2 + ptx::cluster_rank();
-            work.shares_x = local - before < tiles_m * (tiles_n_ / 2);
-            if (!work.shares_x) {  // the last column, of which each block takes other rows
-                n = tiles_n_ - 1;
-                m = (local - before - tiles_m * (tiles_n_ / 2)) * 2 + ptx::cluster_rank();
-                parts = (tiles_m + 1) / 2 * 2;
-            }
-        }
-        const int per_tile = rows_per_tile(rows, parts);
-        if (kConfig.cluster > 1 && m * per_tile >= rows) {  // no row is left for this block: it goes along, beyond the outputs
-            m = 0;
-            n = tiles_n_;
-        }
-        const int left = rows - m * per_tile;
-        work.row = row_begin + m * per_tile;
-        work.rows = left < per_tile ? left : per_tile;
-        work.n = n * kConfig.block_n;
-        if constexpr (has_tall_tiles(kConfig)) {
-            if (work.tall) {
-                work.rows = left < 2 * per_tile ? left : 2 * per_tile;
-                work.n = n * outputs_of_tall_tile(kConfig);
-            }
-        }
+        const bool tall = has_tall_tiles(kConfig) && at.tall;
+        const int left = rows - at.m * per_tile, most = tall ? 2 * per_tile : per_tile;
+        work.row = row_begin + at.m * per_tile;
+        work.rows = left < most ? left : most;
+        work.n = at.n * (tall ? outputs_of_tall_tile(kConfig) : kConfig.block_n);
         work.tile_m = per_tile;
+        work.tall = tall;
+        work.shares_x = at.shares_x;
         return true;
+    }
+
+    // Where a tile lies in its group: how many tiles of rows and of outputs before it (a tall one's outputs are half as many), and how
+    // many tiles the group's rows are spread over. m runs fastest: thread blocks that run together share the weights of an n tile.
+    struct Place {
+        int m, n, tiles_m;
+        bool tall = false, shares_x = false;
+    };
+    __device__ Place place(int tile, int tiles_m) const {
+        if constexpr (kConfig.cluster > 1) return place_of_pair(tile, tiles_m);
+        // Tall tiles come first, then wide ones of what rows are left.
+        const int pairs = tall_pairs(tiles_m), tall = pairs * tall_tiles_n_, wide = tiles_m - 2 * pairs;
+        if (has_tall_tiles(kConfig) && tile < tall) return {.m = tile % pairs * 2, .n = tile / pairs, .tiles_m = tiles_m, .tall = true};
+        tile -= tall;
+        const int n = wide > 1 ? tile / wide : tile;
+        return {.m = 2 * pairs + tile - n * wide, .n = n, .tiles_m = tiles_m};
+    }
+    // Of a block of a cluster: beside the other's, or, in a column that is left over, above or below it.
+    __device__ Place place_of_pair(int tile, int tiles_m) const {
+        const int beside = tiles_m * (tiles_n_ / 2);
+        if (tile >= beside)
+            return {.m = (tile - beside) * 2 + ptx::cluster_rank(), .n = tiles_n_ - 1, .tiles_m = (tiles_m + 1) / 2 * 2};
+        const int pair = tiles_m > 1 ? tile / tiles_m : tile;
+        return {.m = tile - pair * tiles_m, .n = pair * 2 + ptx::cluster_rank(), .tiles_m = tiles_m, .shares_x = true};
     }
 
     // Where products take the time, a tile takes longer the more rows it has: the last wave, which not all blocks have a part in, is

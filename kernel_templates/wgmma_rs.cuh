@@ -19,7 +19,7 @@ namespace mxfp4 {
 
 // Packed weights come by the copy engine alone: the threads have nothing to do.
 template <KernelConfig kConfig>
-struct CopiedWeights {
+struct CopyEngine {
     static constexpr bool kThreadsCopy = false;
 
     const MatmulArguments& arguments;
@@ -27,11 +27,13 @@ struct CopiedWeights {
 
     __device__ void copy(const Work&, int, int, int) const {}
 };
+template <KernelConfig kConfig, WeightsFormat kFormat, Layout = kFormat.layout>
+struct CopiedWeights;
 
 // native: two copies bring all slabs, or a tall tile's, and all chunks of a stage. Beyond N and K they are zero.
 template <KernelConfig kConfig, WeightsFormat kFormat>
-struct NativeWeights : CopiedWeights<kConfig> {
-    using CopiedWeights<kConfig>::arguments, CopiedWeights<kConfig>::ring;
+struct CopiedWeights<kConfig, kFormat, Layout::native> : CopyEngine<kConfig> {
+    using CopyEngine<kConfig>::arguments, CopyEngine<kConfig>::ring;
 
     __device__ u32 bytes(const Work& work) const {
         return slabs_of_stage<kConfig>(work) * Shared<kConfig>::kChunks * (kNativeValueTileBytes + kNativeScaleTileBytes);
@@ -40,8 +42,7 @@ struct NativeWeights : CopiedWeights<kConfig> {
         const u32 full = ring.full(stage);
         const int slab0 = work.n / kSlabRows;
 #pragma unroll
-        for (int s = 0; s < Shared<kConfig>::kSlabs; s += slabs_of_copy(kConfig)) {
-            if (s > 0 && is_tall<kConfig>(work)) break;
+        for (int s = 0; s < slabs_of_stage<kConfig>(work); s += slabs_of_copy(kConfig)) {
             ptx::tensor_copy(ring.w(stage, s, 0), arguments.values_map, {0, chunk, slab0 + s, work.expert}, full, ptx::kEvictFirst);
             ptx::tensor_copy(ring.scales(stage, s, 0), arguments.scales_map, {0, chunk, slab0 + s, work.expert}, full, ptx::kEvictFirst);
         }
@@ -51,8 +52,8 @@ struct NativeWeights : CopiedWeights<kConfig> {
 // hopper: boxes of stored rows, which in shared memory are in native's order. A box is as deep as a stage, also where fewer chunks
 // are left: beyond K it is zero, and what else it brings is not looked at.
 template <KernelConfig kConfig, WeightsFormat kFormat>
-struct HopperWeights : CopiedWeights<kConfig> {
-    using CopiedWeights<kConfig>::arguments, CopiedWeights<kConfig>::ring;
+struct CopiedWeights<kConfig, kFormat, Layout::hopper> : CopyEngine<kConfig> {
+    using CopyEngine<kConfig>::arguments, CopyEngine<kConfig>::ring;
 
     __device__ u32 bytes(const Work& work) const {
         return slabs_of<kConfig>(work, arguments.n) * Shared<kConfig>::kChunks * (kNativeValueTileBytes + kNativeScaleTileBytes);
@@ -75,22 +76,12 @@ struct HopperWeights : CopiedWeights<kConfig> {
     }
 };
 
-template <bool kCondition, class A, class B>
-struct Either {
-    using Type = A;
-};
-template <class A, class B>
-struct Either<false, A, B> {
-    using Type = B;
-};
-
 template <KernelConfig kConfig, WeightsFormat kFormat>
 struct WgmmaRs {
     static_assert(check(kConfig, kFormat) == Reject::none);
     using SharedMemory = Shared<kConfig>;
     static_assert(sizeof(SharedMemory) + 1024 <= shared_bytes(kConfig));
-    using Weights = typename Either<kFormat.layout == Layout::native, NativeWeights<kConfig, kFormat>,
-                                    HopperWeights<kConfig, kFormat>>::Type;
+    using Weights = CopiedWeights<kConfig, kFormat>;
     static constexpr int kChunks = SharedMemory::kChunks;
     static constexpr int kSlabs = slabs_per_warpgroup(kConfig);
     static constexpr int kParts = k_parts(kConfig);

@@ -70,25 +70,25 @@ MUTATIONS = {
     ("consumer.cuh", "«if constexpr (kConfig.cluster > 1) ptx::cluster_sync();»"): {
         "a block ends while the other still uses its memory": "",
     },
-    ("scheduler.cuh", "n = n * 2 + «ptx::cluster_rank()»;"): {
+    ("scheduler.cuh", ".n = pair * 2 + «ptx::cluster_rank()»,"): {
         "both blocks of a cluster have the same outputs": "0",
     },
-    ("scheduler.cuh", "work.shares_x = «local - before < tiles_m * (tiles_n_ / 2)»;"): {
-        "blocks of a cluster have other outputs, though one column is left": "true",
+    ("scheduler.cuh", "if («tile >= beside»)"): {
+        "blocks of a cluster have other outputs, though one column is left": "false",
     },
-    ("scheduler.cuh", "* 2 + ptx::cluster_rank();\n                parts = «(tiles_m + 1) / 2 * 2»;"): {
+    ("scheduler.cuh", ".tiles_m = «(tiles_m + 1) / 2 * 2»};"): {
         "the rows of the last column are split by one part too few": "(tiles_m + 1) / 2 * 2 - 1",
     },
-    ("scheduler.cuh", "kConfig.cluster > 1 && «m * per_tile >= rows»"): {
+    ("scheduler.cuh", "kConfig.cluster > 1 && «at.m * per_tile >= rows»"): {
         "a block without rows does not go along with the other": "false",
     },
-    ("scheduler.cuh", "work.rows = left < per_tile ? «left» :"): {
+    ("scheduler.cuh", "work.rows = left < most ? «left» :"): {
         "a tile loses its last row": "left - 1",
     },
-    ("scheduler.cuh", "m = «(local - before - n * pairs) * 2»;"): {
-        "a tall tile begins with the second half of the one above": "(local - before - n * pairs)",
+    ("scheduler.cuh", ".m = «tile % pairs * 2»,"): {
+        "a tall tile begins with the second half of the one above": "tile % pairs",
     },
-    ("scheduler.cuh", "n -= «pairs * tall_tiles_n_»;"): {
+    ("scheduler.cuh", "tile -= «tall»;"): {
         "wide tiles of a group begin after the columns that its tall ones have": "0",
     },
     ("scheduler.cuh", "const int left = «work.rows - half * work.tile_m»;"): {
