@@ -26,9 +26,9 @@ __device__ inline void consume(const MatmulArguments& arguments, const Ring<kCon
     const u32 item = ring.item(ptx::warp_id() - kProducerWarps);
     for (;;) {
         ptx::mbarrier_wait(ring.full(position.stage), position.parity);
+        if (ptx::load_shared4(ring.rows(position.stage)) == 0) break;  // before anything else: the next grid waits for it
         keep_item(ring.work(position.stage), item);
         const auto work = load_shared_struct<Work>(item);
-        if (work.rows == 0) break;
         if (work.rows < 0) {
             ring.release(position);
             continue;
@@ -49,10 +49,11 @@ __device__ inline void run_warp_specialised(const MatmulArguments& arguments) {
     extern __shared__ u8 dynamic_shared[];
     auto& shared = *reinterpret_cast<Shared<kConfig>*>((reinterpret_cast<u64>(dynamic_shared) + 1023) & ~u64(1023));
     const Kernel kernel{arguments, Ring<kConfig>(shared, Kernel::Weights::kThreadsCopy || !arguments.x_aligned)};
-    kernel.ring.init();
+    kernel.ring.make();
     ptx::let_next_grid_start();
     if (threadIdx.x >= kProducerWarps * 32) {
         ptx::setmaxnreg_inc<consumer_registers(kConfig)>();
+        kernel.ring.wait_until_made();
         ptx::wait_for_grids_before();
         kernel.consume(int(threadIdx.x) / 128 - 1);
     } else {

@@ -81,6 +81,7 @@ struct Ring {
     __device__ u32 full(u32 stage) const { return stage + at(&first()->full); }
     __device__ u32 empty(u32 stage) const { return stage + at(&first()->empty); }
     __device__ u32 work(u32 stage) const { return stage + at(&first()->work); }
+    __device__ u32 rows(u32 stage) const { return stage + at(&first()->work.rows); }
     __device__ u32 x(u32 stage) const { return stage + at(&first()->x); }
     __device__ u32 x_of_second_half(u32 stage) const { return w(stage, slabs_of_copy(kConfig), 0); }
     __device__ u32 w(u32 stage, int slab, int chunk) const { return stage + at(&first()->w[slab][chunk]); }
@@ -88,8 +89,9 @@ struct Ring {
     __device__ u32 grids_ended() const { return at(&somewhere()->grids_ended); }
     __device__ u32 item(int warp) const { return at(&somewhere()->item[warp]); }
 
-    __device__ void init() const {
-        if (threadIdx.x == 0) {
+    // The second warp's: the first is looking for its item meanwhile. All threads of the block wait_until_made() once, before they use it.
+    __device__ void make() const {
+        if (threadIdx.x == 32) {
             for (u32 stage = 0; stage < Position::kRingBytes; stage += Position::kStageBytes) {
                 ptx::mbarrier_init(full(stage), 1 + (threads_arrive ? kProducerWarps * 32 : 0));
                 ptx::mbarrier_init(empty(stage), consumer_warpgroups(kConfig) * 4 * kConfig.cluster * (lanes_arrive() ? 32 : 1));
@@ -97,6 +99,8 @@ struct Ring {
             ptx::mbarrier_init(grids_ended(), 1);
             ptx::fence_mbarrier_init();
         }
+    }
+    __device__ void wait_until_made() const {
         if constexpr (kConfig.cluster > 1)
             ptx::cluster_sync();
         else

@@ -27,13 +27,17 @@ class Producer {
     __device__ void run() {
         const bool by_copies = !ring_.threads_arrive;
         if (by_copies && threadIdx.x >= 32) {  // the copy engine does it all: one warp drives it
+            ring_.wait_until_made();
             if (kEarly && kAlone && threadIdx.x < 64 && arguments_.weights_constant) tell_when_grids_ended();
             return;
         }
         // Before the grids before this one have ended, the weights alone that the first item will probably need are asked for, going by
-        // what the groups are then.
+        // what the groups are then. Once they have, so is x of its first stage, while the groups are compared: consumers wait for that.
         bool in_earnest = !kEarly || !by_copies || !arguments_.weights_constant;
-        if (in_earnest) ptx::wait_for_grids_before();
+        if (in_earnest) {
+            ring_.wait_until_made();
+            ptx::wait_for_grids_before();
+        }
         int early_stages = 0;
 #pragma unroll 1
         for (bool known = false; !known;) {
@@ -45,10 +49,13 @@ class Producer {
                 if (work.expert < 0) work.chunk_end = work.chunk_begin;  // nothing to add up, yet rows to write
                 make_uniform(work);
                 if (!in_earnest) {
+                    ring_.wait_until_made();
                     early_stages = ask_early(work);
                     ptx::wait_for_grids_before();
                     in_earnest = true;
-                    known = scheduler.groups_unchanged();
+                    const auto groups = scheduler.read_again();  // on their way while x is asked for
+                    if (early_stages > 0) ask_early_x(work);
+                    known = scheduler.unchanged(groups);
                     if (!known) break;
                 } else if (early_stages > 0 && !is_early(work)) {
                     discard(early_stages);
@@ -106,27 +113,41 @@ class Producer {
         }
         return asked;
     }
+    // Asks for x of the first of these stages.
+    __device__ void ask_early_x(const Work& work) const {
+        const XRows rows[2] = {x_rows(work, 0), x_rows(work, kHalves - 1)};
+        if (ptx::elect_one()) {
+            if (arguments_.k % kChunkK == 0)
+                issue_x<X::whole>(work, rows, work.chunk_begin, 0);
+            else
+                issue_x<X::chunks>(work, rows, work.chunk_begin, 0);
+        }
+        __syncwarp();
+    }
+    __device__ u32 early_x_bytes(const Work& work) const {
+        return arguments_.k % kChunkK == 0 ? x_bytes<X::whole>(work, work.chunk_begin) : x_bytes<X::chunks>(work, work.chunk_begin);
+    }
     // The second warp waits for the grids before, so that the first need not.
     __device__ void tell_when_grids_ended() const {
         ptx::wait_for_grids_before();
         ptx::mbarrier_arrive_if(ptx::lane_id() == 0, ring_.grids_ended());
     }
-    // Whether this item needs the weights that were asked for early.
+    // Whether this item needs what was asked for early.
     __device__ bool is_early(const Work& work) const {
         const auto early = load_shared_struct<Work>(ring_.work(0));
         __syncwarp();  // one lane writes there next
-        return work.expert == early.expert && work.n == early.n && is_tall<kConfig>(work) == is_tall<kConfig>(early) &&
-               work.chunk_begin == early.chunk_begin && work.chunk_end == early.chunk_end;
+        return work.expert == early.expert && work.n == early.n && work.row == early.row && work.rows == early.rows &&
+               work.tile_m == early.tile_m && work.chunk_begin == early.chunk_begin && work.chunk_end == early.chunk_end;
     }
     // The groups have become others: consumers give back what came early.
     __device__ void discard(int stages) {
         if (ptx::elect_one()) {
-            const u32 bytes = weights_.bytes(load_shared_struct<Work>(ring_.work(0)));
+            const auto early = load_shared_struct<Work>(ring_.work(0));
             Work nothing = Work::none();
             nothing.rows = -1;
             for (u32 stage = 0; stage < stages * Position::kStageBytes; stage += Position::kStageBytes) {
                 store_shared_struct(ring_.work(stage), nothing);
-                ptx::mbarrier_arrive_expect_tx(ring_.full(stage), bytes);
+                ptx::mbarrier_arrive_expect_tx(ring_.full(stage), weights_.bytes(early) + (stage == 0 ? early_x_bytes(early) : 0));
             }
         }
         __syncwarp();
@@ -159,10 +180,17 @@ class Producer {
         const XRows rows[2] = {x_rows(work, 0), x_rows(work, kHalves - 1)};
         if (ptx::elect_one()) {
             Position position = position_;
+            int chunk = work.chunk_begin;
             ptx::mbarrier_wait(ring_.empty(position.stage), position.parity ^ 1);
             store_shared_struct(ring_.work(position.stage), work);
-            if (work.chunk_begin >= work.chunk_end) ptx::mbarrier_arrive(ring_.full(position.stage));
-            for (int chunk = work.chunk_begin; chunk < work.chunk_end; chunk += kChunks) {
+            if (chunk >= work.chunk_end) ptx::mbarrier_arrive(ring_.full(position.stage));
+            if (early_stages > 0) {  // all of the first one is on its way
+                announce<kX>(work, chunk, position.stage);
+                position.advance();
+                chunk += kChunks;
+                --early_stages;
+            }
+            for (; chunk < work.chunk_end; chunk += kChunks) {
                 ptx::mbarrier_wait(ring_.empty(position.stage), position.parity ^ 1);
                 issue_copies<kX>(work, rows, chunk, position.stage, early_stages-- <= 0);
                 position.advance();
@@ -203,20 +231,34 @@ class Producer {
     // One thread: announces what copies will bring of a stage, and asks for them; of weights only if they are not on their way.
     template <X kX>
     __device__ void issue_copies(const Work& work, const XRows (&rows)[2], int chunk, u32 stage, bool weights_too) const {
-        const u32 full = ring_.full(stage);
-        const int left = work.chunk_end - chunk, chunks = kX == X::chunks && left < kChunks ? left : kChunks;
-        const int halves = is_tall<kConfig>(work) ? 2 : 1;
-        ptx::mbarrier_arrive_expect_tx(full, weights_.bytes(work) + (kX == X::stored ? 0 : halves * chunks * x_chunk_bytes(work)));
+        announce<kX>(work, chunk, stage);
         if (weights_too) weights_.issue(work, chunk, stage);
-        if constexpr (kX != X::stored) {
-            issue_x<kX>(work, rows[0], chunk, chunks, ring_.x(stage), full);
-            if (halves == 2) issue_x<kX>(work, rows[1], chunk, chunks, ring_.x_of_second_half(stage), full);
-        }
+        if constexpr (kX != X::stored) issue_x<kX>(work, rows, chunk, stage);
     }
     template <X kX>
-    __device__ void issue_x(const Work& work, const XRows& rows, int chunk, int chunks, u32 to_chunks, u32 full) const {
+    __device__ void announce(const Work& work, int chunk, u32 stage) const {
+        ptx::mbarrier_arrive_expect_tx(ring_.full(stage), weights_.bytes(work) + x_bytes<kX>(work, chunk));
+    }
+    template <X kX>
+    __device__ static u32 x_bytes(const Work& work, int chunk) {
+        return kX == X::stored ? 0 : (is_tall<kConfig>(work) ? 2 : 1) * chunks_of_x<kX>(work, chunk) * x_chunk_bytes(work);
+    }
+    // Of the stage that begins with this one.
+    template <X kX>
+    __device__ static int chunks_of_x(const Work& work, int chunk) {
+        const int left = work.chunk_end - chunk;
+        return kX == X::chunks && left < kChunks ? left : kChunks;
+    }
+    template <X kX>
+    __device__ void issue_x(const Work& work, const XRows (&rows)[2], int chunk, u32 stage) const {
+        issue_x_half<kX>(work, rows[0], chunk, ring_.x(stage), ring_.full(stage));
+        if (is_tall<kConfig>(work)) issue_x_half<kX>(work, rows[1], chunk, ring_.x_of_second_half(stage), ring_.full(stage));
+    }
+    template <X kX>
+    __device__ void issue_x_half(const Work& work, const XRows& rows, int chunk, u32 to_chunks, u32 full) const {
         const TensorMap& x_map = arguments_.x_maps[half_of_x(kConfig, x_rows_wanted(work))];
         const bool for_both = kConfig.cluster > 1 && work.shares_x;
+        const int chunks = chunks_of_x<kX>(work, chunk);
         constexpr int kStep = kX == X::whole ? x_chunks_of_copy(kConfig) : 1;
 #pragma unroll 1
         for (int c = 0; c < chunks; c += kStep) {

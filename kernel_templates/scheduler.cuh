@@ -114,12 +114,17 @@ class Scheduler {
         }
     }
 
-    // Whether memory still has the groups that this was made from; false also where nobody can tell without making it again.
-    __device__ bool groups_unchanged() const {
+    // A group as it lies in memory, unchecked.
+    struct RawGroup {
+        int begin = 0, end = 0, id = -1;
+    };
+    // The groups as memory has them now, a lane its own, for unchanged(). Nothing is done with them here: until then they are on their way.
+    __device__ RawGroup read_again() const { return read_group(ptx::lane_id()); }
+    // Whether they are those that this was made from; false also where nobody can tell without making it again.
+    __device__ bool unchanged(const RawGroup& raw) const {
         if (kLargestFirst || arguments_.groups > 32) return false;
-        int row_begin, rows, expert;
-        read_group(ptx::lane_id(), row_begin, rows, expert);
-        return __ballot_sync(~0u, row_begin == row_begin_ && rows == rows_ && expert == expert_) == ~0u;
+        const Group now = checked(raw);
+        return __ballot_sync(~0u, now.row_begin == group_.row_begin && now.rows == group_.rows && now.expert == group_.expert) == ~0u;
     }
 
   private:
@@ -130,21 +135,24 @@ class Scheduler {
     __device__ int range_begin(int range) const { return int(i64(range) * steps_ / ranges_); }
     __device__ int range_of(int step) const { return int((i64(step + 1) * ranges_ - 1) / steps_); }
 
-    __device__ int clamped_offset(int i) const {
-        const int offset = __ldcg(arguments_.expert_offsets + i);  // L2's: L1 may have what was there before the grids before ended
-        return offset < 0 ? 0 : offset > arguments_.rows ? arguments_.rows : offset;
+    struct Group {
+        int row_begin = 0, rows = 0, expert = -1;
+    };
+    // From L2: L1 may have what was there before the grids before ended. The expert's id is read beside the offsets, not after them: at
+    // few rows each trip to memory is felt.
+    __device__ RawGroup read_group(int i) const {
+        RawGroup raw;
+        if (i >= arguments_.groups) return raw;
+        raw.id = arguments_.expert_ids ? __ldcg(arguments_.expert_ids + i) : i;
+        raw.begin = __ldcg(arguments_.expert_offsets + i);
+        raw.end = __ldcg(arguments_.expert_offsets + i + 1);
+        return raw;
     }
-    __device__ void read_group(int group, int& row_begin, int& rows, int& expert) const {
-        row_begin = rows = 0;
-        expert = -1;
-        if (group >= arguments_.groups) return;
-        // The expert's id is read beside the offsets, not after them: at few rows each trip to memory is felt.
-        expert = arguments_.expert_ids ? __ldcg(arguments_.expert_ids + group) : group;
-        row_begin = clamped_offset(group);
-        rows = clamped_offset(group + 1) - row_begin;
-        if (rows < 0) rows = 0;
-        if (expert < 0 || expert >= arguments_.experts) expert = -1;
+    __device__ Group checked(const RawGroup& raw) const {
+        const int begin = clamped_offset(raw.begin), rows = clamped_offset(raw.end) - begin;
+        return {begin, rows < 0 ? 0 : rows, raw.id < 0 || raw.id >= arguments_.experts ? -1 : raw.id};
     }
+    __device__ int clamped_offset(int offset) const { return offset < 0 ? 0 : offset > arguments_.rows ? arguments_.rows : offset; }
     // The rows of a group are spread evenly over its tiles, so that none is nearly empty. (One tile: no division, which is felt at few tokens.)
     __device__ static int rows_per_tile(int rows, int tiles_m) { return ((tiles_m > 1 ? (rows + tiles_m - 1) / tiles_m : rows) + 7) / 8 * 8; }
     // An odd number of tiles becomes an even one, which tall tiles take whole, where that makes no more rows of them, rounded up.
@@ -168,9 +176,9 @@ class Scheduler {
     // Lane l holds group base + l: its expert, its rows, its tiles of rows, and the tiles of the lanes up to it.
     __device__ void load_groups(int base) {
         base_ = base;
-        read_group(base + ptx::lane_id(), row_begin_, rows_, expert_);
+        group_ = checked(read_group(base + ptx::lane_id()));
         if (kLargestFirst && arguments_.groups <= 32) sort_groups();
-        tiles_m_ = tiles_for(rows_);
+        tiles_m_ = tiles_for(group_.rows);
         tiles_up_to_ = tiles_of(tiles_m_);
         for (int step = 1; step < 32; step *= 2) {
             const int below = __shfl_up_sync(~0u, tiles_up_to_, step);
@@ -182,7 +190,7 @@ class Scheduler {
     // By rows, the most first: a bitonic network over the lanes.
     __device__ void sort_groups() {
         const int lane = ptx::lane_id();
-        int key = (rows_ < (1 << 26) ? rows_ : (1 << 26) - 1) << 5 | lane;
+        int key = (group_.rows < (1 << 26) ? group_.rows : (1 << 26) - 1) << 5 | lane;
 #pragma unroll
         for (int size = 2; size <= 32; size *= 2)
 #pragma unroll
@@ -192,9 +200,9 @@ class Scheduler {
                 if ((other > key) == larger_here) key = other;
             }
         const int from = key & 31;
-        rows_ = __shfl_sync(~0u, rows_, from);
-        row_begin_ = __shfl_sync(~0u, row_begin_, from);
-        expert_ = __shfl_sync(~0u, expert_, from);
+        group_.rows = __shfl_sync(~0u, group_.rows, from);
+        group_.row_begin = __shfl_sync(~0u, group_.row_begin, from);
+        group_.expert = __shfl_sync(~0u, group_.expert, from);
     }
 
     // A tile with all of its k.
@@ -217,9 +225,9 @@ class Scheduler {
         const int lane = __ffs(int(behind)) - 1;
         const int tiles_m = __shfl_sync(~0u, tiles_m_, lane);
         const int before = __shfl_sync(~0u, tiles_up_to_, lane) - tiles_of(tiles_m);
-        const int rows = __shfl_sync(~0u, rows_, lane);
-        const int row_begin = __shfl_sync(~0u, row_begin_, lane);
-        work.expert = __shfl_sync(~0u, expert_, lane);
+        const int rows = __shfl_sync(~0u, group_.rows, lane);
+        const int row_begin = __shfl_sync(~0u, group_.row_begin, lane);
+        work.expert = __shfl_sync(~0u, group_.expert, lane);
 
         Place at = place(tile - before, tiles_m);
         const int per_tile = rows_per_tile(rows, at.tiles_m);
@@ -274,8 +282,8 @@ class Scheduler {
     // in L2; what is left is one to two waves, so that a tile has two ranges at most, and is begun long after its end was done.
     int whole_tiles_ = 0, tile_ = 0;
     int tiles_before_ = 0;  // in the groups before base_
-    int base_ = 0, row_begin_ = 0, rows_ = 0, tiles_m_ = 0, tiles_up_to_ = 0, group_tiles_ = 0;
-    int expert_ = -1;
+    int base_ = 0, tiles_m_ = 0, tiles_up_to_ = 0, group_tiles_ = 0;
+    Group group_;
 };
 
 }  // namespace mxfp4

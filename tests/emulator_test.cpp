@@ -57,7 +57,7 @@ TEST_CASE("every fault is noticed") {
         INFO(fault.what << ": into " << fault.file);
         CHECK(fault.found);  // else tests/emulator/mutations.py looks for text that is not there any more
         mutation = int(&fault - kMutations) + 1;
-        const std::string trouble = first_trouble(16);
+        const std::string trouble = first_trouble(40);
         fmt::print("{}: {}\n", fault.what, trouble);
         CHECK(trouble != "");
     }

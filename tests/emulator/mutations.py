@@ -15,19 +15,31 @@ MUTATIONS = {
     ("producer.cuh", "if (early_stages > 0 && «!is_early(work)»)"): {
         "weights of what were the groups are taken for those of what they are": "false",
     },
-    ("producer.cuh", "«__syncwarp();»  // one lane writes"): {
-        "the early item is written over before all lanes have read it": "",
+    ("producer.cuh", "«work.row == early.row»"): {
+        "x of the rows that a group had is taken for that of those it has": "true",
     },
-    ("producer.cuh", "if (in_earnest) «ptx::wait_for_grids_before();»"): {
+    ("producer.cuh", "«work.rows == early.rows»"): {
+        "x of fewer rows than a tile has is taken for its own": "true",
+    },
+    ("producer.cuh", "weights_.bytes(early) + «(stage == 0 ? early_x_bytes(early) : 0)»"): {
+        "x that came early is not given back": "0",
+    },
+    ("producer.cuh", "«ring_.wait_until_made();»\n                    early_stages"): {
+        "weights are asked for before there is a ring": "",
+    },
+    ("consumer.cuh", "«kernel.ring.wait_until_made();»"): {
+        "consumers do not wait until there is a ring": "",
+    },
+    ("producer.cuh", "ring_.wait_until_made();\n            «ptx::wait_for_grids_before();»"): {
         "the groups are read before the grids before have ended": ";",
     },
     ("producer.cuh", "ask_early(work);\n                    «ptx::wait_for_grids_before();»"): {
         "the groups are compared before the grids before have ended": "",
     },
-    ("producer.cuh", "known = «scheduler.groups_unchanged()»;"): {
+    ("producer.cuh", "known = «scheduler.unchanged(groups)»;"): {
         "the groups are taken for what they were": "true",
     },
-    ("producer.cuh", "mbarrier_arrive_expect_tx(full, «weights_.bytes(work)»"): {
+    ("producer.cuh", "mbarrier_arrive_expect_tx(ring_.full(stage), «weights_.bytes(work)»"): {
         "16 bytes too few are announced": "weights_.bytes(work) - 16",
         "16 bytes too many are announced": "weights_.bytes(work) + 16",
     },
@@ -37,9 +49,6 @@ MUTATIONS = {
     },
     ("producer.cuh", "row = work.row + «half * work.tile_m»"): {
         "both halves of a tall tile get the first one's x": "0",
-    },
-    ("producer.cuh", "«is_tall<kConfig>(work) == is_tall<kConfig>(early)»"): {
-        "weights of a wide tile are taken for those of a tall one": "true",
     },
     ("pipeline.cuh", "«consumer_warpgroups(kConfig) * 4» * kConfig.cluster"): {
         "one arrival too few empties a stage": "consumer_warpgroups(kConfig) * 4 - 1",

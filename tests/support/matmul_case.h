@@ -68,8 +68,9 @@ inline Routing random_routing(Random& random, i64 rows, i64 groups, i64 experts,
 
 // Offsets that other groups of rows might have had.
 inline std::vector<i32> other_offsets(Random& random, const Routing& routing, i64 rows) {
-    std::vector<i32> offsets(routing.offsets.size());
-    for (i32& offset : offsets) offset = i32(between(random, 0, rows));
+    std::vector<i32> offsets = routing.offsets;
+    const bool nearly_the_same = random() % 2;  // groups that end a little earlier: tiles that begin alike, with fewer rows
+    for (i32& offset : offsets) offset = nearly_the_same ? offset - i32(random() % 2 * std::min(offset, 2)) : i32(between(random, 0, rows));
     std::sort(offsets.begin(), offsets.end());
     return offsets;
 }
