@@ -119,15 +119,16 @@ class Scheduler {
         int begin = 0, end = 0, id = -1;
     };
     // The groups as memory has them now, a lane its own, for unchanged(). Nothing is done with them here: until then they are on their way.
-    __device__ RawGroup read_again() const { return read_group(ptx::lane_id()); }
+    __device__ RawGroup read_again() const { return can_compare() ? read_group(ptx::lane_id()) : RawGroup(); }
     // Whether they are those that this was made from; false also where nobody can tell without making it again.
     __device__ bool unchanged(const RawGroup& raw) const {
-        if (kLargestFirst || arguments_.groups > 32) return false;
+        if (!can_compare()) return false;
         const Group now = checked(raw);
         return __ballot_sync(~0u, now.row_begin == group_.row_begin && now.rows == group_.rows && now.expert == group_.expert) == ~0u;
     }
 
   private:
+    __device__ bool can_compare() const { return !kLargestFirst && arguments_.groups <= 32; }
     // Blocks of a cluster have the same tiles, but for their outputs or their rows.
     __device__ static int cluster() { return int(blockIdx.x) / kConfig.cluster; }
     __device__ static int clusters() { return int(gridDim.x) / kConfig.cluster; }
