@@ -11,12 +11,17 @@ namespace mxfp4 {
 
 // One consumer warp's copy of a work item: its stage goes back to the producer before the tile is stored, and the registers
 // are wanted for accumulators. The lane that gives the stage back reads it, and no other: racecheck does not follow __syncwarp.
-__device__ inline void keep_item(u32 from, u32 to) {
-    if (ptx::lane_id() == 0) store_shared_struct(to, load_shared_struct<Work>(from));
+template <KernelConfig kConfig>
+__device__ inline void keep_item(const Ring<kConfig>& ring, u32 stage, u32 item) {
+    if (ptx::lane_id() == ring.releasing_lane()) store_shared_struct(item, load_shared_struct<Work>(ring.work(stage)));
     __syncwarp();
 }
 // Whether there is an item. Asked before it is copied: at the end the next grid waits for this block's.
-__device__ inline bool has_rows(u32 rows) { return __shfl_sync(~0u, ptx::lane_id() == 0 ? ptx::load_shared4(rows) : 0, 0) != 0; }
+template <KernelConfig kConfig>
+__device__ inline bool has_rows(const Ring<kConfig>& ring, u32 stage) {
+    const int reader = ring.releasing_lane();
+    return __shfl_sync(~0u, ptx::lane_id() == reader ? ptx::load_shared4(ring.rows(stage)) : 0, reader) != 0;
+}
 
 // multiply(work, position, d) adds W · Xᵀ over the work's chunks to d, accumulators of [slabs] m64nNk16 of which the first n / 2 each, n
 // the instantiated one, are the tile's, and frees the item's stages.
@@ -28,8 +33,8 @@ __device__ inline void consume(const MatmulArguments& arguments, const Ring<kCon
     const u32 item = ring.item(ptx::warp_id() - kProducerWarps);
     for (;;) {
         ptx::mbarrier_wait(ring.full(position.stage), position.parity);
-        if (!has_rows(ring.rows(position.stage))) break;
-        keep_item(ring.work(position.stage), item);
+        if (!has_rows(ring, position.stage)) break;
+        keep_item(ring, position.stage, item);
         const auto work = load_shared_struct<Work>(item);
         if (work.rows < 0) {
             ring.release(position);

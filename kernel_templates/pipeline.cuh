@@ -118,6 +118,9 @@ struct Ring {
         position.advance();
     }
 
+    // The lane of a consumer warp that gives back this block's stages; in a cluster others give back those of the other block.
+    __device__ static int releasing_lane() { return kConfig.cluster > 1 ? ptx::cluster_rank() : 0; }
+
   private:
     // Whether the lanes that read what producer threads stored arrive on empty, each for itself: that none reads any more when another
     // gives the stage back is known from __syncwarp too, but not to racecheck.

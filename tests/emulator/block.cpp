@@ -195,6 +195,7 @@ void Block::named_barrier(int id, int threads) {
         throw Error(fmt::format("bar.sync {} of {} threads, where others wait for {}", id, threads, meeting.threads));
     meeting.threads = threads;
     meeting.waiting.push_back(thread());
+    shared_.at_barrier(thread());
     if (int(meeting.waiting.size()) < threads) return wait("bar.sync", u32(id));
     meeting.waiting.pop_back();
     wake(meeting.waiting);
@@ -203,6 +204,7 @@ void Block::named_barrier(int id, int threads) {
 void Block::sync_threads() {
     meetings_[0].threads = live_;
     meetings_[0].waiting.push_back(thread());
+    shared_.at_barrier(thread());
     if (int(meetings_[0].waiting.size()) < live_) return wait("__syncthreads");
     meetings_[0].waiting.pop_back();
     wake(meetings_[0].waiting);
@@ -211,6 +213,7 @@ void Block::sync_threads() {
 // Who comes last is woken too, before it waits.
 void Block::sync_cluster() {
     wait_for_cluster_.push_back(thread());
+    shared_.at_barrier(thread());
     cluster_.end_barrier_if_complete();
     wait("barrier.cluster");
 }

@@ -27,6 +27,9 @@ MUTATIONS = {
     ("producer.cuh", "«ring_.wait_until_made();»\n                    early_stages"): {
         "weights are asked for before there is a ring": "",
     },
+    ("consumer.cuh", "«ptx::lane_id() == reader ? ptx::load_shared4(ring.rows(stage)) : 0»"): {
+        "lanes that do not give a stage back read what threads have written there": "ptx::load_shared4(ring.rows(stage))",
+    },
     ("consumer.cuh", "«kernel.ring.wait_until_made();»"): {
         "consumers do not wait until there is a ring": "",
     },

@@ -38,9 +38,11 @@ inline int cluster_rank() { return Block::current().rank(); }
 inline void mbarrier_init(u32 barrier, int arrivals) { Block::current().mbarrier_init(barrier, arrivals); }
 inline void fence_mbarrier_init() {}
 inline void mbarrier_arrive(u32 barrier) {
-    Block::current().maybe_yield();
-    Block::current().mbarrier_arrive(barrier);
-    Block::current().maybe_yield();
+    Block& block = Block::current();
+    block.maybe_yield();
+    block.shared().at_barrier(block.thread());
+    block.mbarrier_arrive(barrier);
+    block.maybe_yield();
 }
 inline void mbarrier_arrive_expect_tx(u32 barrier, u32 bytes) {
     Block::current().mbarrier_expect(barrier, bytes);
@@ -51,9 +53,11 @@ inline void mbarrier_arrive_if(bool condition, u32 barrier) {
 }
 inline void mbarrier_arrive_in_cluster_if(bool condition, u32 barrier, int rank) {
     if (!condition) return;
-    Block::current().maybe_yield();
-    Block::current().cluster().block(rank).mbarrier_arrive(barrier);
-    Block::current().maybe_yield();
+    Block& block = Block::current();
+    block.maybe_yield();
+    block.shared().at_barrier(block.thread());
+    block.cluster().block(rank).mbarrier_arrive(barrier);
+    block.maybe_yield();
 }
 inline bool mbarrier_try_wait(u32 barrier, u32 parity) { return Block::current().mbarrier_wait_once(barrier, parity); }
 inline bool mbarrier_try_wait(u32 barrier, u32 parity, u32) { return Block::current().mbarrier_look(barrier, parity); }
@@ -117,7 +121,9 @@ template <class T>
 T load_shared(u32 from) {
     Block::current().maybe_yield();
     T value;
-    std::memcpy(&value, Block::current().shared().at(from, sizeof(T), sizeof(T)), sizeof(T));
+    Block& block = Block::current();
+    std::memcpy(&value, block.shared().at(from, sizeof(T), sizeof(T)), sizeof(T));
+    block.shared().read(block.thread(), from, sizeof(T));
     return value;
 }
 inline Word4 load_shared16(u32 from) { return load_shared<Word4>(from); }
@@ -216,7 +222,9 @@ inline void ldmatrix4(u32 from, u32& a, u32& b, u32& c, u32& d) {
     Block::current().meet("ldmatrix", &mine, [](Block& block, void* const* lanes) {
         for (int matrix = 0; matrix < 4; ++matrix)
             for (int row = 0; row < 8; ++row) {
-                const u8* pairs = block.shared().at(static_cast<const Lane*>(lanes[matrix * 8 + row])->from, 16, 16);
+                const u32 from = static_cast<const Lane*>(lanes[matrix * 8 + row])->from;
+                const u8* pairs = block.shared().at(from, 16, 16);
+                block.shared().read(block.thread() / 32 * 32 + matrix * 8 + row, from, 16);
                 for (int i = 0; i < 4; ++i) std::memcpy(static_cast<const Lane*>(lanes[row * 4 + i])->to[matrix], pairs + 4 * i, 4);
             }
     });

@@ -25,7 +25,7 @@ const SharedMemory* in_window = nullptr;  // whose bytes are
 
 SharedMemory::SharedMemory(i64 bytes)
     : bytes_(bytes), kept_bytes_(std::size_t(kOffset + bytes + kGuardBytes)), elsewhere_(new u8[kept_bytes_]),
-      unfenced_(std::size_t(bytes / 2)), unfenced_of_(1024) {
+      unfenced_(std::size_t(bytes / 2)), unfenced_of_(1024), writer_(std::size_t(bytes / 4)), barriers_(1024) {
     if (kept_bytes_ > sizeof(shared_window)) throw Error(fmt::format("{} bytes of shared memory", bytes));
     std::memset(elsewhere_.get(), 0xFF, kept_bytes_);
 }
@@ -63,7 +63,30 @@ void SharedMemory::wrote(int thread, u32 address, u32 bytes) {
         const u32 at = (address + i - kFirstAddress - kOffset) / 2;
         unfenced_[at] = u16(1 + thread);
         unfenced_of_[std::size_t(thread)].push_back(at);
+        check_readers(thread, at / 2);
+        writer_[at / 2] = u16(1 + thread);
     }
+}
+
+void SharedMemory::read(int thread, u32 address, u32 bytes) {
+    for (u32 i = 0; i < bytes; i += 4) {
+        const u32 word = (address + i - kFirstAddress - kOffset) / 4;
+        if (writer_[word] == 0 || (writer_[word] - 1) / 32 == thread / 32) continue;
+        std::vector<Reader>& readers = readers_[word];
+        const auto known = std::ranges::find(readers, thread, &Reader::thread);
+        const Reader now{thread, barriers_[std::size_t(thread)]};
+        known == readers.end() ? readers.push_back(now) : void(*known = now);
+    }
+}
+
+void SharedMemory::check_readers(int writer, u32 word) {
+    const auto found = readers_.find(word);
+    if (found == readers_.end()) return;
+    for (const Reader& reader : found->second)
+        if (reader.thread / 32 != writer / 32 && reader.barriers == barriers_[std::size_t(reader.thread)])
+            throw Error(fmt::format("shared address {} is written by thread {}, and thread {}, which has read it, has been at no barrier since",
+                                    word * 4 + kFirstAddress + kOffset, writer, reader.thread));
+    readers_.erase(found);
 }
 
 void SharedMemory::fence(int thread) {

@@ -1,6 +1,7 @@
 // The shared memory of a thread block: 18-bit addresses, bounds, and which of its bytes the copy engine and WGMMA may see.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <stdexcept>
 #include <vector>
@@ -36,17 +37,29 @@ class SharedMemory {
     // Ordinary writes reach the asynchronous proxy (WGMMA, bulk copies) after a fence.proxy.async of the thread that wrote.
     void wrote(int thread, u32 address, u32 bytes);
     void fence(int thread);
+    // What a thread has read of another warp's ordinary writes may be written over from outside its warp once it has been at a barrier
+    // itself. Its warp's __syncwarp before another lane's arrival would do too, but compute-sanitizer's racecheck does not follow that.
+    void read(int thread, u32 address, u32 bytes);
+    void at_barrier(int thread) { ++barriers_[std::size_t(thread)]; }
     // As at(), for the asynchronous proxy: throws where an ordinary write is not fenced.
     u8* at_async(u32 address, u32 bytes, u32 alignment) const;
 
   private:
+    struct Reader {
+        int thread;
+        u32 barriers;  // that it had been at
+    };
     u8* memory() const;
+    void check_readers(int writer, u32 word);
 
     i64 bytes_;
     std::size_t kept_bytes_;           // with what lies before and behind them
     std::unique_ptr<u8[]> elsewhere_;  // while another's bytes are in the window
     std::vector<u16> unfenced_;                  // of each 2 bytes: 1 + the thread that wrote them, 0: fenced
     std::vector<std::vector<u32>> unfenced_of_;  // of each thread: indices into unfenced_
+    std::vector<u16> writer_;                    // of each 4 bytes: 1 + the thread that wrote them last, 0: none has
+    std::map<u32, std::vector<Reader>> readers_;  // of such, since then
+    std::vector<u32> barriers_;                  // of each thread
 };
 
 }  // namespace mxfp4::emulator
