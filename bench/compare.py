@@ -44,18 +44,21 @@ def geometric_mean(values):
 
 def table(rows, peers, ceilings):
     """Lines of cells: a head, one line for each number of tokens, and one for all."""
+    floors = {'over floor': lambda row: peers[key(row)]['floor_us']}
+    if ceilings:
+        floors['over its own'] = lambda row: floor_us(row, ceilings)
+
     def line(name, some):
         ours = [(r, peers[key(r)]) for r in some]
-        over_floor = geometric_mean([r['us'] / p['floor_us'] for r, p in ours])
+        over = [f"{geometric_mean([r['us'] / floor(r) for r in some]):.2f}" for floor in floors.values()]
         times = [geometric_mean([p[peer] / r['us'] for r, p in ours if p.get(peer)]) for peer in PEERS]
         us = f"{some[0]['us']:.1f}" if len(some) == 1 else f"{min(r['us'] for r in some):.1f} .. {max(r['us'] for r in some):.1f}"
-        over = [f'{over_floor:.2f}'] + ([f"{geometric_mean([r['us'] / floor_us(r, ceilings) for r in some]):.2f}"] if ceilings else [])
         return [name, str(len(some)), us] + over + ['-' if math.isnan(t) else f'{t:.2f}x' for t in times]
 
     by_tokens = collections.defaultdict(list)
     for row in rows:
         by_tokens[row['tokens']].append(row)
-    lines = [['tokens', 'shapes', 'us', 'over floor'] + ['over its own'] * bool(ceilings) + [f'vs {name}' for name in PEERS.values()]]
+    lines = [['tokens', 'shapes', 'us'] + list(floors) + [f'vs {name}' for name in PEERS.values()]]
     lines += [line(str(tokens), by_tokens[tokens]) for tokens in sorted(by_tokens)]
     return lines + [line('all', rows)]
 

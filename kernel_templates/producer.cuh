@@ -116,16 +116,11 @@ class Producer {
     // Asks for x of the first of these stages.
     __device__ void ask_early_x(const Work& work) const {
         const XRows rows[2] = {x_rows(work, 0), x_rows(work, kHalves - 1)};
-        if (ptx::elect_one()) {
-            if (arguments_.k % kChunkK == 0)
-                issue_x<X::whole>(work, rows, work.chunk_begin, 0);
-            else
-                issue_x<X::chunks>(work, rows, work.chunk_begin, 0);
-        }
+        if (ptx::elect_one()) with_copied_x([&]<X kX>() { issue_x<kX>(work, rows, work.chunk_begin, 0); });
         __syncwarp();
     }
     __device__ u32 early_x_bytes(const Work& work) const {
-        return arguments_.k % kChunkK == 0 ? x_bytes<X::whole>(work, work.chunk_begin) : x_bytes<X::chunks>(work, work.chunk_begin);
+        return with_copied_x([&]<X kX>() { return x_bytes<kX>(work, work.chunk_begin); });
     }
     // The second warp waits for the grids before, so that the first need not.
     __device__ void tell_when_grids_ended() const {
@@ -159,10 +154,13 @@ class Producer {
         work.scale = scale_of_expert(arguments_, work.expert);
         if (ring_.threads_arrive)
             load_with_threads(work);
-        else if (arguments_.k % kChunkK == 0)
-            load_by_copies<X::whole>(work, early_stages);
         else
-            load_by_copies<X::chunks>(work, early_stages);
+            with_copied_x([&]<X kX>() { load_by_copies<kX>(work, early_stages); });
+    }
+    // Calls body.template operator()<kX>() with how the copy engine brings x.
+    template <class Body>
+    __device__ auto with_copied_x(Body&& body) const {
+        return arguments_.k % kChunkK == 0 ? body.template operator()<X::whole>() : body.template operator()<X::chunks>();
     }
 
     // Where x is copied from for an item, or a half of it.
@@ -214,10 +212,8 @@ class Producer {
                     ptx::mbarrier_arrive(ring_.full(stage));
                 else if (!arguments_.x_aligned)
                     issue_copies<X::stored>(work, rows, chunk, stage, true);
-                else if (arguments_.k % kChunkK == 0)
-                    issue_copies<X::whole>(work, rows, chunk, stage, true);
                 else
-                    issue_copies<X::chunks>(work, rows, chunk, stage, true);
+                    with_copied_x([&]<X kX>() { issue_copies<kX>(work, rows, chunk, stage, true); });
             }
             if (chunks > 0) weights_.copy(work, chunk, chunks, stage);  // none: perhaps no expert either
             if (!arguments_.x_aligned) store_x(work, chunk, chunks, stage);

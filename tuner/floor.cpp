@@ -9,8 +9,8 @@ namespace {
 
 // Whole names: an H100 PCIe or an H200 NVL has other memory and clocks.
 constexpr DeviceCeiling kCeilings[] = {
-    {"NVIDIA H100 80GB HBM3", "h100", 3.027e6, 762e6},
-    {"NVIDIA H200", "h200", 4.28e6, 797e6},
+    {"NVIDIA H100 80GB HBM3", "h100", {3.027e6, 762e6}},
+    {"NVIDIA H200", "h200", {4.28e6, 797e6}},
 };
 
 }  // namespace
@@ -32,7 +32,7 @@ std::optional<DeviceCeiling> device_ceiling(std::string_view gpu_name) {
 std::optional<double> floor_us(std::string_view gpu_name, const ProblemSize& size) {
     const auto ceiling = device_ceiling(gpu_name);
     if (!ceiling) return std::nullopt;
-    return std::max(problem_bytes(size) / ceiling->bytes_per_us, problem_flops(size) / ceiling->flops_per_us);
+    return std::max(problem_bytes(size) / ceiling->rates.bytes_per_us, problem_flops(size) / ceiling->rates.flops_per_us);
 }
 
 }  // namespace mxfp4

@@ -17,10 +17,14 @@ struct ProblemSize {
 double problem_bytes(const ProblemSize& size);  // active weights and their scales, x in, y out
 double problem_flops(const ProblemSize& size);
 
+struct Ceilings {
+    double bytes_per_us = 0;  // of a copy within the GPU's memory: read and written
+    double flops_per_us = 0;  // of cuBLAS, BF16, 8192^3
+};
 struct DeviceCeiling {
     std::string_view name;        // as the driver names the GPU
     std::string_view short_name;  // as bench/peers.json does
-    double bytes_per_us = 0, flops_per_us = 0;
+    Ceilings rates;
 };
 std::optional<DeviceCeiling> device_ceiling(std::string_view gpu_name);  // empty: not measured
 

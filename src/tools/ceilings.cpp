@@ -31,7 +31,7 @@ Ceilings measure_ceilings(BenchMemory& memory, Cublas& cublas) {
         cublas.matmul(operands, operands + kMatrixBytes, result, kSide, kSide, kSide, stream);
     });
     return {.bytes_per_us = 2 * 2 * double(kMatrixBytes) / copy_us,
-            .flops_per_us = 2 * double(kSide) * double(kSide) * double(kSide) / product_us};
+            .flops_per_us = problem_flops({.rows = kSide, .n = kSide, .k = kSide}) / product_us};
 }
 
 nlohmann::json to_json(const Ceilings& ceilings) {

@@ -1,4 +1,4 @@
-// What a GPU does at best, by measurement: the two rates that a floor is made of. GPUs of one kind differ in them, and by more where
+// What the GPU at hand does at best: the two rates that a floor is made of, measured. GPUs of one kind differ in them, and by more where
 // they are at their power limit (docs/performance.md).
 #pragma once
 
@@ -8,13 +8,9 @@
 
 #include "tools/cublas.h"
 #include "tuner/bench_problem.h"
+#include "tuner/floor.h"
 
 namespace mxfp4 {
-
-struct Ceilings {
-    double bytes_per_us = 0;  // of a copy within the GPU's memory: read and written
-    double flops_per_us = 0;  // of cuBLAS, BF16, 8192^3
-};
 
 // Timed by graph replay, random bf16 in normal distribution, one after the other; before each the GPU rests.
 Ceilings measure_ceilings(BenchMemory& memory, Cublas& cublas);

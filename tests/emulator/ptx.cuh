@@ -37,13 +37,15 @@ inline int cluster_rank() { return Block::current().rank(); }
 
 inline void mbarrier_init(u32 barrier, int arrivals) { Block::current().mbarrier_init(barrier, arrivals); }
 inline void fence_mbarrier_init() {}
-inline void mbarrier_arrive(u32 barrier) {
+// At a barrier of that block of the cluster, which may end while this thread is overtaken.
+inline void mbarrier_arrive_in(int rank, u32 barrier) {
     Block& block = Block::current();
     block.maybe_yield();
     block.shared().at_barrier(block.thread());
-    block.mbarrier_arrive(barrier);
+    block.cluster().block(rank).mbarrier_arrive(barrier);
     block.maybe_yield();
 }
+inline void mbarrier_arrive(u32 barrier) { mbarrier_arrive_in(cluster_rank(), barrier); }
 inline void mbarrier_arrive_expect_tx(u32 barrier, u32 bytes) {
     Block::current().mbarrier_expect(barrier, bytes);
     mbarrier_arrive(barrier);
@@ -52,12 +54,7 @@ inline void mbarrier_arrive_if(bool condition, u32 barrier) {
     if (condition) mbarrier_arrive(barrier);
 }
 inline void mbarrier_arrive_in_cluster_if(bool condition, u32 barrier, int rank) {
-    if (!condition) return;
-    Block& block = Block::current();
-    block.maybe_yield();
-    block.shared().at_barrier(block.thread());
-    block.cluster().block(rank).mbarrier_arrive(barrier);
-    block.maybe_yield();
+    if (condition) mbarrier_arrive_in(rank, barrier);
 }
 inline bool mbarrier_try_wait(u32 barrier, u32 parity) { return Block::current().mbarrier_wait_once(barrier, parity); }
 inline bool mbarrier_try_wait(u32 barrier, u32 parity, u32) { return Block::current().mbarrier_look(barrier, parity); }
@@ -119,9 +116,9 @@ inline u32 load_weights4(const void* p) { return load_global<u32>(p); }
 
 template <class T>
 T load_shared(u32 from) {
-    Block::current().maybe_yield();
-    T value;
     Block& block = Block::current();
+    block.maybe_yield();
+    T value;
     std::memcpy(&value, block.shared().at(from, sizeof(T), sizeof(T)), sizeof(T));
     block.shared().read(block.thread(), from, sizeof(T));
     return value;
