@@ -11,6 +11,7 @@ Instance rs() {
 }
 
 constexpr KernelConfig kDecode = config(Variant::wgmma_rs, 8, 128, 128, 12, 8, 1);
+constexpr KernelConfig kDecodeTwoSlabs = config(Variant::wgmma_rs, 8, 128, 192, 8, 3, 1, 2);
 constexpr KernelConfig kTwoBlocks = config(Variant::wgmma_rs, 16, 64, 64, 8, 6, 0, 2);
 constexpr KernelConfig kThreeGroups = config(Variant::wgmma_rs, 16, 192, 192, 16, 4, 0);
 constexpr KernelConfig kTwoSlabs = config(Variant::wgmma_rs, 64, 256, 128, 12, 4, 2);
@@ -34,6 +35,8 @@ constexpr KernelConfig kDeepPairs = in_pairs(config(Variant::wgmma_rs, 48, 128, 
 std::vector<Instance> wgmma_rs_instances() {
     return {rs<kDecode, kNative>(),
             rs<kDecode, with(kHopper, ScaleClass::rebased)>(),
+            rs<kDecodeTwoSlabs, kNative>(),
+            rs<kDecodeTwoSlabs, with(kHopper, ScaleClass::plain)>(),
             rs<kTwoBlocks, with(kNative, ScaleClass::plain)>(),
             rs<kTwoBlocks, kHopper>(),
             rs<kThreeGroups, with(kNative, ScaleClass::rebased)>(),
