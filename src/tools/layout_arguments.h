@@ -1,4 +1,4 @@
-// What --layout and --num-warps ask for, of the tools that take a problem rather than a file.
+// What --layout and --num-warps ask for, of the tools that pack, or that take a problem rather than a file.
 #pragma once
 
 #include <optional>

@@ -7,7 +7,7 @@
 
 #include "core/config_text.h"
 #include "pack/pack_files.h"
-#include "pack/packer.h"
+#include "tools/layout_arguments.h"
 #include "tools/tool.h"
 
 using namespace mxfp4;
@@ -17,7 +17,8 @@ namespace {
 struct Arguments {
     std::vector<std::string> inputs;
     std::string out, layout = "native", only;
-    int num_warps = 0, threads = 0;
+    std::optional<int> num_warps;
+    int threads = 0;
     bool verify = false, unpack = false;
 };
 
@@ -127,18 +128,8 @@ int main(int argc, char** argv) {
                                  {fmt::format("{} files", arguments.inputs.size()), "1", ""});
             return run_unpack(tool, arguments);
         }
-        const PackOptions options = from_arguments([&] {
-            const PackOptions wanted{.layout = parse_layout(arguments.layout),
-                                     .num_warps = arguments.num_warps,
-                                     .threads = arguments.threads};
-            if (num_warps->count() > 0 && (wanted.num_warps == 0 || wanted.layout == Layout::native))
-                throw UsageError(wanted.layout == Layout::native
-                                     ? "--num-warps is for the hopper and blocks layouts alone"
-                                     : "bad --num-warps",
-                                 {fmt::format("{}", wanted.num_warps), "", ""});
-            checked_format(wanted);
-            return wanted;
-        });
-        return run_pack(tool, arguments, options);
+        const WeightsFormat format = format_of(arguments.layout, arguments.num_warps);
+        return run_pack(tool, arguments,
+                        {.layout = format.layout, .num_warps = format.scale_warps, .threads = arguments.threads});
     });
 }
