@@ -299,6 +299,11 @@ std::vector<u8> zeroed_bytes(i64 count) {
 
 }  // namespace
 
+void check_scale_warps(int warps, const std::string& called) {
+    if (!is_power_of_two(warps) || warps > kMostScaleWarps)
+        bad_argument(called, {fmt::format("{}", warps), fmt::format("a power of two up to {}", kMostScaleWarps), ""});
+}
+
 WeightsFormat checked_format(const PackOptions& options) {
     if (options.layout == Layout::native) {
         if (options.num_warps != 0)
@@ -306,9 +311,7 @@ WeightsFormat checked_format(const PackOptions& options) {
         return {.layout = Layout::native, .scale_warps = 0};
     }
     const int warps = options.num_warps ? options.num_warps : kDefaultScaleWarps;
-    if (!is_power_of_two(warps) || warps > kMostScaleWarps)
-        bad_argument("bad num_warps of the scale swizzle",
-                     {fmt::format("{}", warps), fmt::format("a power of two up to {}", kMostScaleWarps), ""});
+    check_scale_warps(warps, "bad num_warps of the scale swizzle");
     return {.layout = options.layout, .scale_warps = warps};
 }
 

@@ -1,6 +1,8 @@
 // pack() and unpack() in pieces, for who streams a tensor expert by expert.
 #pragma once
 
+#include <string>
+
 #include <mxfp4/packed.h>
 
 #include "pack/scale_class.h"
@@ -10,6 +12,8 @@ namespace mxfp4 {
 inline constexpr int kMostScaleWarps = 32;  // w of the scale swizzle: a thread block has no more warps
 inline constexpr int kMostExpertShift = kScaleNan - 1 - kMaxFoldedScale;
 
+// Throws Error invalid_argument, beginning with what they are called, for warps that no scale swizzle has.
+void check_scale_warps(int warps, const std::string& called);
 // The stored format that the options ask for, the scale class still open. Throws Error invalid_argument.
 WeightsFormat checked_format(const PackOptions& options);
 

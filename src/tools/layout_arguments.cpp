@@ -1,7 +1,5 @@
 #include "tools/layout_arguments.h"
 
-#include <fmt/format.h>
-
 #include "core/config_text.h"
 #include "pack/packer.h"
 #include "tools/tool.h"
@@ -13,9 +11,7 @@ WeightsFormat format_of(const std::string& layout, std::optional<int> num_warps)
     if (num_warps && parsed == Layout::native)
         throw UsageError("--num-warps does not go with the native layout",
                          {"", "", "leave it out, or name --layout hopper or blocks"});
-    if (num_warps && (!is_power_of_two(*num_warps) || *num_warps > kMostScaleWarps))
-        throw UsageError("--num-warps",
-                         {fmt::to_string(*num_warps), fmt::format("a power of two up to {}", kMostScaleWarps), ""});
+    if (num_warps) from_arguments([&] { check_scale_warps(*num_warps, "--num-warps"); });  // 0 too, which PackOptions has for the default
     return checked_format({.layout = parsed, .num_warps = num_warps.value_or(0)});
 }
 

@@ -74,8 +74,8 @@ void SharedMemory::read(int thread, u32 address, u32 bytes) {
         if (writer_[word] == 0 || (writer_[word] - 1) / 32 == thread / 32) continue;
         std::vector<Reader>& readers = readers_[word];
         const auto known = std::ranges::find(readers, thread, &Reader::thread);
-        const Reader now{thread, barriers_[std::size_t(thread)]};
-        known == readers.end() ? readers.push_back(now) : void(*known = now);
+        Reader& reader = known == readers.end() ? readers.emplace_back() : *known;
+        reader = {thread, barriers_[std::size_t(thread)]};
     }
 }
 
