@@ -34,6 +34,9 @@ struct RandomProblem {
         c.x_stride = k + (random() % 2 ? 0 : between(random, 0, 9));
         c.y_stride = n + (random() % 2 ? 0 : between(random, 0, 9));
         c.x = random_bf16(random, std::size_t(rows * c.x_stride));
+        for (i32 g = 0; c.named_ids && g < c.routing.groups(); ++g)  // rows of no expert become zero, whatever they hold
+            if (c.routing.ids[g] < 0 || c.routing.ids[g] >= experts)
+                for (i64 r = c.routing.offsets[g]; r < c.routing.offsets[g + 1]; ++r) c.x[r * c.x_stride] = 0x7FC0;
         shift = random() % 3 ? 0 : between(random, 1, 7);
         want = c.reference();
     }
