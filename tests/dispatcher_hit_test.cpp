@@ -54,6 +54,26 @@ TEST_CASE("a hit allocates nothing, and prepare makes hits") {
     CHECK(allocations > made);
 }
 
+TEST_CASE("prepare that is told no groups prepares up to as many as there are experts") {
+    Host host(8, 64, 64);
+    Dispatcher dispatcher = host_dispatcher();
+    const Weights weights = dispatcher.upload(host.view());
+    dispatcher.prepare(weights, {.max_rows = 8});
+    const i32 offsets[] = {0, 1, 2, 3, 4, 5, 6, 7, 8}, ids[] = {7, 6, 5, 4, 3, 2, 1, 0};
+    const std::vector<u16> x(8 * 64, 0x3F80);
+    std::vector<u16> y(8 * 64);
+    const auto run = [&](int groups) {
+        const long before = allocations;
+        dispatcher.run({.x = x.data(), .weights = weights, .expert_offsets = offsets, .expert_ids = ids, .groups = groups, .rows = groups, .y = y.data()});
+        return allocations - before;
+    };
+    run(8);  // this thread's scratch in the host kernel
+    for (int groups = 1; groups <= 8; ++groups) {
+        INFO(groups << " groups");
+        CHECK(run(groups) == 0);
+    }
+}
+
 TEST_CASE("a hit costs at most 200 ns over the bare launch") {
     // A group without rows: the host kernel looks at its offsets and returns.
     const TemporaryFolder folder;

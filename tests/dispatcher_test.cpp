@@ -179,6 +179,8 @@ TEST_CASE("a database that is missing is no error, one that is none is") {
     const auto bad = folder.write(
         "bad.sqlite", "certainly not a database, and long enough to be looked at by SQLite ...............");
     what_of([&] { Dispatcher({.device = Device::host(), .cache = bad}); }, ErrorCode::cache);
+    std::filesystem::create_symlink(folder / "loop", folder / "loop");  // one that cannot be looked at
+    what_of([&] { Dispatcher({.device = Device::host(), .cache = folder / "loop"}); }, ErrorCode::cache);
 }
 
 TEST_CASE("eight threads on one dispatcher, new sizes among them, all get the right rows") {

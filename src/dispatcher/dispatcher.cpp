@@ -139,7 +139,8 @@ struct Dispatcher::Impl {
     static std::vector<Winner> read_winners(const DispatcherOptions& options, LogOnce& log) {
         if (options.cache.empty()) return {};
         const std::string name = options.cache.string();
-        if (!std::filesystem::exists(options.cache)) {
+        // A path that cannot be looked at is Cache::open's to refuse.
+        if (std::error_code error; !std::filesystem::exists(options.cache, error) && !error) {
             log(LogLevel::info, fmt::format("there is no tuning database '{}': every choice is a fallback", name));
             return {};
         }
@@ -301,7 +302,7 @@ std::vector<RouteKey> Dispatcher::Impl::keys_up_to(const WeightShape& shape, con
     if (options.groups < 0)
         refuse("prepare: groups", fmt::to_string(options.groups), "0 (one for each expert) or more");
     std::vector<i64> groups = {shape.experts};
-    for (const i64 bound : options.groups ? rows_buckets(options.groups) : std::vector<std::int64_t>{})
+    for (const i64 bound : rows_buckets(options.groups ? options.groups : shape.experts))
         if (bound > 0 && bound != shape.experts) groups.push_back(bound);
     std::vector<RouteKey> keys;
     for (const i64 rows : rows_buckets(options.max_rows))

@@ -89,10 +89,10 @@ int explain(Tool& tool, Arguments& arguments) {
     const ProblemShape shape = shape_of(arguments);
     const Path path = arguments.device.database();
     std::vector<Winner> winners;
-    if (std::filesystem::exists(path))
-        winners = winners_of(tool, path);
-    else
+    if (std::error_code error; !std::filesystem::exists(path, error) && !error)
         tool.say(fmt::format("there is no tuning database '{}'", path.string()));
+    else
+        winners = winners_of(tool, path);
     const auto backend = make_backend(arguments.device.device(), arguments.device.backend_options());
     const Explanation e = explain_choice(winners, *backend, format, shape);
     if (tool.json()) {
