@@ -76,8 +76,9 @@ Row read_row(const sqlite::Statement& s) {
             s.real(6), s.real(7), s.integer(8), s.text(9), s.text(10)};
 }
 
-// Nothing where the key does not read: one foreign row must not take the others away.
+// Nothing where key or status does not read: one foreign row must not take the others away.
 std::optional<Winner> to_winner(const Row& row) try {
+    if (row.status < 0 || row.status >= std::int64_t(std::size(kStatuses))) return {};
     return Winner{Key::parse(row.key),      row.config,   row.us,   row.us_p10, row.us_p90, row.us_default,
                   WinnerStatus(row.status), row.tuned_at, row.image};
 } catch (const Error&) {
@@ -243,7 +244,7 @@ Cache& Cache::operator=(Cache&&) noexcept = default;
 Cache::~Cache() = default;
 
 // The journal is SQLite's default, a rollback journal, not a write-ahead log: the file is whole by itself, reads in a
-// read-only folder and on a network file system. docs/decisions/rollback-journal.md has the reasons.
+// read-only folder and on a network file system. docs/decisions/0005-rollback-journal.md has the reasons.
 Cache Cache::open(const std::filesystem::path& path, Mode mode) {
     auto impl = std::make_unique<Impl>();
     impl->path = path;
@@ -293,8 +294,7 @@ void Cache::put(const std::vector<Winner>& winners) {
             Row row = to_row(winner);
             if (row.tuned_at.empty()) row.tuned_at = utc_now();
             const std::optional<Row> old = find_row(database, row.key);
-            if (old && old->status == std::int64_t(WinnerStatus::blocked)) row.status = old->status;
-            write_row(database, row);
+            if (!old || old->status != std::int64_t(WinnerStatus::blocked)) write_row(database, row);
         }
     });
 }

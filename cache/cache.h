@@ -46,8 +46,8 @@ class Cache {
     std::vector<std::string> integrity_problems() const;
 
     // Each of these is one transaction (BEGIN IMMEDIATE). Writers wait for each other, threads and processes alike.
-    // Replaces the same key, except that a blocked row stays blocked. Throws Error invalid_argument for a config that
-    // does not read and for times that are no times.
+    // Replaces the same key, except that a blocked row stays as it is: it says which config a person blocked. Throws Error invalid_argument
+    // for a config that does not read and for times that are no times.
     void put(const Winner& winner);
     void put(const std::vector<Winner>& winners);  // all or none
     void set_status(const std::string& key_text, WinnerStatus status);  // these two: a missing key is no error

@@ -34,7 +34,7 @@ class Judge {
 
     // Nothing where the config does not read: another version wrote it.
     std::optional<Judged> operator()(const Winner& winner) {
-        const std::optional<KernelConfig> config = read(winner.config);
+        const std::optional<KernelConfig> config = read_config(winner.config);
         if (!config || config->layout != winner.key.layout) return {};
         const Key key = normal(winner.key);
         Judged judged{{winner, How::fallback, differing(key)}, 0, key.text()};
@@ -57,11 +57,6 @@ class Judge {
     static Key normal(Key key) {
         if (key.groups == 0) key.groups = key.experts;
         return key;
-    }
-    static std::optional<KernelConfig> read(const std::string& text) try {
-        return parse_config(text);
-    } catch (const Error&) {
-        return {};
     }
     static bool comes_after_kernel_hash(const std::string& field) {
         return field != "device" && field != "sm_count" && field != "memory_gib" && field != "compiler";
@@ -121,7 +116,7 @@ bool more_alike(const Judged& a, const Judged& b) {
 
 bool is_same_problem(const std::vector<std::string>& differs) {
     const auto beside_the_problem = [](const std::string& field) {
-        return field == "kernel_hash" || field == "status";
+        return field == "memory_gib" || field == "compiler" || field == "kernel_hash" || field == "measuring_policy" || field == "status";
     };
     return std::all_of(differs.begin(), differs.end(), beside_the_problem);
 }

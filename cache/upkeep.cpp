@@ -150,9 +150,11 @@ std::vector<Taken> merge(const std::vector<Winner>& ours, const std::vector<Winn
         const auto mine = here.find(winner.key.text());
         if (mine == here.end()) {
             taken.push_back({winner, "new"});
+        } else if (mine->second->status == WinnerStatus::blocked) {
+            continue;  // put() would leave it as it is
         } else if (std::string why = better(winner, *mine->second); !why.empty()) {
             taken.push_back({winner, std::move(why)});
-        } else if (winner.status == WinnerStatus::blocked && mine->second->status == WinnerStatus::ok) {
+        } else if (winner.status == WinnerStatus::blocked) {
             taken.push_back({*mine->second, "blocked there"});
             taken.back().winner.status = WinnerStatus::blocked;
         }

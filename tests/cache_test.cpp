@@ -109,8 +109,11 @@ TEST_CASE("what a person blocked stays blocked until unblocked") {
     const std::string key = tuned(1).key.text();
     cache.put(tuned(1));
     cache.set_status(key, WinnerStatus::blocked);
-    cache.put(tuned(1));
+    Winner another = tuned(1);  // the block is not on it
+    another.config = kSmallConfig;
+    cache.put(another);
     CHECK(cache.all()[0].status == WinnerStatus::blocked);
+    CHECK(cache.all()[0].config == tuned(1).config);
     cache.set_status(key, WinnerStatus::ok);
     CHECK(same(cache.all()[0], tuned(1)));
     cache.set_status("no such key", WinnerStatus::blocked);
@@ -216,6 +219,17 @@ TEST_CASE("no flipped bit is ever served") {
     }
     INFO(noticed << " noticed, " << unharmed << " in places that hold no winner");
     CHECK(noticed > 100);
+}
+
+TEST_CASE("a row whose status is none counts as damaged") {
+    const TemporaryFolder folder;
+    Winner foreign = tuned(1);
+    foreign.status = WinnerStatus(7);
+    Cache cache = Cache::open(folder / "a.sqlite", Mode::read_write);
+    cache.put({foreign, tuned(2)});
+    REQUIRE(cache.all().size() == 1);
+    CHECK(same(cache.all()[0], tuned(2)));
+    CHECK(cache.damaged() == std::vector<std::string>{tuned(1).key.text()});
 }
 
 TEST_CASE("damaged rows are named, and can be removed without the others") {

@@ -150,6 +150,12 @@ TEST_CASE("a config blocked for a problem does not come back from its neighbours
     CHECK(candidates[0].winner.config == kSmallConfig);
     CHECK(nearest({blocked, tuned(48)}, problem(64), current)->differs ==
           std::vector<std::string>{"kernel_hash", "status"});
+    // Nor where another compiler, policy or amount of memory is all that differs.
+    for (const auto change : {+[](Key& k) { k.compiler = "nvrtc 99.0.0"; }, +[](Key& k) { k.measuring_policy += 1; },
+                              +[](Key& k) { k.memory_gib += 1; }}) {
+        const Winner elsewhere = changed(blocked, [&](Winner& w) { change(w.key); });
+        CHECK(choose({elsewhere, tuned(48)}, problem(64), current).empty());
+    }
     // For other rows it is as good as ever.
     CHECK(choose({blocked, tuned(48)}, problem(48), current)[0].how == How::exact);
 }

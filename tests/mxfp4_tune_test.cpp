@@ -93,10 +93,15 @@ TEST_CASE("a blocked winner stays blocked") {
         Cache cache = Cache::open(tune.database, Cache::Mode::read_write);
         cache.set_status(cache.all().front().key.text(), WinnerStatus::blocked);
     }
-    const ToolRun again = tune(one);
-    CHECK(again.exit_code == 0);
-    CHECK(again.error.find("blocked") != std::string::npos);
-    CHECK(Cache::open(tune.database, Cache::Mode::read_only).all().front().status == WinnerStatus::blocked);
+    const Winner blocked = Cache::open(tune.database, Cache::Mode::read_only).all().front();
+    for (const char* force : {"", " --force"}) {
+        const ToolRun again = tune(one + force);
+        CHECK(again.exit_code == 0);
+        CHECK(again.error.find("blocked") != std::string::npos);
+        const Winner after = Cache::open(tune.database, Cache::Mode::read_only).all().front();
+        CHECK(after.status == WinnerStatus::blocked);
+        CHECK(after.us == blocked.us);  // not the new time, nor perhaps another config
+    }
 }
 
 TEST_CASE("times with the routing that it is told") {

@@ -116,6 +116,8 @@ TEST_CASE("merge takes what is new, newer or measured with less spread, and bloc
     }
     CHECK(why == std::vector<std::string>{"newer", "measured better", "blocked there", "new"});
     CHECK(merge(after, theirs).empty());
+    const Winner blocked = changed(older, [](Winner& w) { w.status = WinnerStatus::blocked; });
+    CHECK(merge({blocked}, {theirs[1]}).empty());  // newer, but what a person blocked here stays
     CHECK(merge(ours, ours).empty());
 }
 

@@ -85,4 +85,10 @@ KernelConfig parse_config(std::string_view text) {
     return config;
 }
 
+std::optional<KernelConfig> read_config(std::string_view text) try {
+    return parse_config(text);
+} catch (const Error&) {
+    return {};
+}
+
 }  // namespace mxfp4

@@ -2,6 +2,7 @@
 // Fields at their default that few configs set (c = ctas_per_sm, v = simd, cl = cluster) are left out when printed.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -18,5 +19,6 @@ ScaleClass parse_scale_class(std::string_view text);
 
 std::string to_text(const KernelConfig& config);
 KernelConfig parse_config(std::string_view text);
+std::optional<KernelConfig> read_config(std::string_view text);  // nothing where another version wrote it
 
 }  // namespace mxfp4

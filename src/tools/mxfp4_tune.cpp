@@ -66,11 +66,15 @@ class TuneTool {
         return all;
     }
 
-    std::string hash_of(const std::string& config) const { return backend_->kernel_hash(parse_config(config).variant); }
+    // A config that does not read is another version's.
+    bool is_of_this_text(const Winner& winner) const {
+        const std::optional<KernelConfig> config = read_config(winner.config);
+        return config && winner.key.kernel_hash == backend_->kernel_hash(config->variant);
+    }
 
     std::optional<Winner> stored_winner(const Key& key) const {
         for (const Winner& winner : cache_.all())
-            if (same_problem(winner.key, key) && winner.key.kernel_hash == hash_of(winner.config)) return winner;
+            if (same_problem(winner.key, key) && is_of_this_text(winner)) return winner;
         return std::nullopt;
     }
 
@@ -79,7 +83,7 @@ class TuneTool {
         std::vector<KernelConfig> configs;
         for (const Winner& winner : cache_.all())
             if (same_problem(winner.key, key) && winner.status == WinnerStatus::ok)
-                configs.push_back(parse_config(winner.config));
+                if (const auto config = read_config(winner.config)) configs.push_back(*config);
         return configs;
     }
 
@@ -105,10 +109,12 @@ class TuneTool {
         row.us_default = winner.us_default;
         row.config = winner.config;
         ++reused_;
-        if (winner.status == WinnerStatus::blocked)
-            tool_.warn(fmt::format("{} {} tokens: its winner is blocked and stays so (mxfp4-cache unblock)", row.mlp,
-                                   row.tokens));
+        if (winner.status == WinnerStatus::blocked) warn_of_block(row);
         report(row, true);
+    }
+
+    void warn_of_block(const BenchRow& row) {
+        tool_.warn(fmt::format("{} {} tokens: its winner is blocked and stays so (mxfp4-cache unblock)", row.mlp, row.tokens));
     }
 
     void tune_all(const std::vector<Wanted>& missing) {
@@ -161,9 +167,8 @@ class TuneTool {
         // A default that cannot run here loses to itself: the column never claims a gain that nobody measured.
         winner.us_default = result.fallback().usable() ? result.fallback().timing.us : m.timing.us;
         winner.image = m.report.image_key;
-        store(winner);
-
         BenchRow row = row_of(wanted, result.size.active);
+        if (!store(winner)) warn_of_block(row);
         row.us = winner.us;
         row.us_p10 = winner.us_p10;
         row.us_p90 = winner.us_p90;
@@ -173,14 +178,17 @@ class TuneTool {
         report(row, false);
     }
 
-    // Rows of other kernels for the same problem give way, unless a person blocked them.
-    void store(const Winner& winner) {
+    // Rows of other kernels for the same problem give way, unless a person blocked them. False: this very row is blocked, and stays.
+    bool store(const Winner& winner) {
         std::vector<std::string> superseded;
-        for (const Winner& old : cache_.all())
-            if (same_problem(old.key, winner.key) && old.key != winner.key && old.status == WinnerStatus::ok)
-                superseded.push_back(old.key.text());
+        for (const Winner& old : cache_.all()) {
+            if (!same_problem(old.key, winner.key)) continue;
+            if (old.status == WinnerStatus::ok && old.key != winner.key) superseded.push_back(old.key.text());
+            if (old.status == WinnerStatus::blocked && old.key == winner.key) return false;
+        }
         cache_.put(winner);
         if (!superseded.empty()) cache_.remove(superseded);
+        return true;
     }
 
     void report(const BenchRow& row, bool reused) {

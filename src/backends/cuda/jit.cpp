@@ -56,7 +56,7 @@ const Jit::Compiler& Jit::compiler() {
 
 const std::string& Jit::compiler_build() { return compiler().build; }
 
-std::string Jit::kernel_hash(Variant variant) const { return text_.hash(file_of(variant)); }
+std::string Jit::kernel_hash(Variant variant) const { return variant == Variant::host ? "" : text_.hash(file_of(variant)); }
 
 Jit::ImagePtr Jit::compile(const KernelConfig& config, const WeightsFormat& format) {
     if (const Reject reject = check(config, format); reject != Reject::none) {

@@ -32,7 +32,7 @@ class Jit {
     // "nvrtc 13.0.88"; without NVRTC that of the kept images, which then serve. Throws Error compile where there are
     // none.
     const std::string& compiler_build();
-    std::string kernel_hash(Variant variant) const;  // sha256 of the variant's text and all that it includes
+    std::string kernel_hash(Variant variant) const;  // sha256 of the variant's text and all that it includes; host: "", it has none here
 
   private:
     struct Compiler {
