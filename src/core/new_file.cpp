@@ -1,8 +1,8 @@
 #include "core/new_file.h"
 
-#include <atomic>
 #include <cerrno>
 #include <fcntl.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -18,13 +18,6 @@ std::filesystem::path folder_of(const std::filesystem::path& path) {
     return path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
 }
 
-// In the same folder, so that rename() can be atomic; no two writers choose the same one.
-std::filesystem::path temporary_name(const std::filesystem::path& path) {
-    static std::atomic<int> count = 0;
-    const std::string name = path.filename().string().substr(0, 200);  // room for the rest within NAME_MAX
-    return folder_of(path) / fmt::format(".{}.{}-{}.tmp", name, ::getpid(), count++);
-}
-
 const char* remedy_for(int error) {
     switch (error) {
         case ENOENT: return "make its folder first";
@@ -36,12 +29,19 @@ const char* remedy_for(int error) {
 
 }  // namespace
 
+std::filesystem::path temporary_beside(const std::filesystem::path& path) {
+    std::uint64_t number = 0;
+    if (::getrandom(&number, sizeof number, 0) != sizeof number) throw_errno(path, "choose a temporary name for", "");
+    const std::string name = path.filename().string().substr(0, 200);  // room for the rest within NAME_MAX
+    return folder_of(path) / fmt::format(".{}.{:016x}.tmp", name, number);
+}
+
 NewFile::NewFile(std::filesystem::path path, std::uint64_t bytes) : path_(std::move(path)) {
     struct stat status = {};
     if (path_.filename().empty() || (::stat(path_.c_str(), &status) == 0 && !S_ISREG(status.st_mode)))
         throw Error(ErrorCode::io, path_.string() + ": cannot be written: it is no regular file",
                     {"", "", "name a file"});
-    temporary_ = temporary_name(path_);
+    temporary_ = temporary_beside(path_);
     fd_ = ::open(temporary_.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (fd_ < 0) throw_errno(path_, "write", remedy_for(errno));
     // Some file systems cannot reserve; there a full disk shows when the bytes are written.

@@ -7,6 +7,10 @@
 
 namespace mxfp4 {
 
+// A name in the same folder, so that rename() can be atomic. No other writer has it: process numbers repeat, in containers and on
+// other hosts, and whoever was killed has left his behind.
+std::filesystem::path temporary_beside(const std::filesystem::path& path);
+
 // Written under a temporary name in the same folder until commit() renames it; without commit() it is taken away again.
 class NewFile {
   public:

@@ -1,9 +1,6 @@
 #include "backends/cuda/image_store.h"
 
-#include <unistd.h>
-
 #include <algorithm>
-#include <atomic>
 #include <fstream>
 #include <iterator>
 
@@ -11,6 +8,7 @@
 #include <mxfp4/error.h>
 
 #include "backends/cuda/report_text.h"
+#include "core/new_file.h"
 #include "core/sha256.h"
 
 namespace mxfp4 {
@@ -27,8 +25,7 @@ bool is_key(std::string_view name) {
 
 // Temporary name and rename: readers see the old file or the new one, never a part.
 void write_whole(const std::filesystem::path& path, std::string_view head, std::string_view body) {
-    static std::atomic<unsigned> counter{0};
-    const std::filesystem::path temporary = fmt::format("{}.{}.{}.tmp", path.string(), getpid(), counter++);
+    const std::filesystem::path temporary = temporary_beside(path);
     std::error_code error;
     std::filesystem::create_directories(path.parent_path(), error);
     std::ofstream out(temporary, std::ios::binary);
