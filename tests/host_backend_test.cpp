@@ -1,9 +1,13 @@
 // The host kernel against the reference: every layout, scale class and code path, and what the arguments promise.
 #include <catch2/catch_test_macros.hpp>
 
+#include <atomic>
 #include <chrono>
+#include <stdexcept>
+#include <thread>
 
 #include "backends/backend.h"
+#include "backends/host/thread_pool.h"
 #include "core/config_text.h"
 #include "support/map_packer.h"
 
@@ -264,4 +268,29 @@ TEST_CASE("a host backend says what it is, and measures") {
     CHECK(timings[0].us <= timings[0].us_p90);
     CHECK(rotations_seen == 7);
     CHECK(calls[0] == 5 * timings[0].launches + 1);
+}
+
+TEST_CASE("a job that throws is waited for, and what it threw is thrown on") {
+    ThreadPool pool;
+    pool.reserve(4);
+    struct Context {
+        std::atomic<int> begun = 0, ended = 0, throwing = 0;
+    };
+    for (const int throwing : {0, 3}) {  // which of them, by the order in which they begin
+        Context context;
+        context.throwing = throwing;
+        const auto job = [](void* c) {
+            auto& context = *static_cast<Context*>(c);
+            const int turn = context.begun++;
+            while (context.begun < 4) std::this_thread::yield();
+            if (turn == context.throwing) throw std::runtime_error("no memory");
+            std::this_thread::sleep_for(std::chrono::milliseconds(20));
+            ++context.ended;
+        };
+        CHECK_THROWS_AS(pool.run(4, job, &context), std::runtime_error);
+        CHECK(context.ended == 3);
+    }
+    std::atomic<int> calls = 0;
+    pool.run(4, [](void* c) { ++*static_cast<std::atomic<int>*>(c); }, &calls);
+    CHECK(calls == 4);
 }

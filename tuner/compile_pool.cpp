@@ -1,6 +1,10 @@
 #include "tuner/compile_pool.h"
 
 #include <algorithm>
+#include <system_error>
+
+#include <fmt/format.h>
+#include <mxfp4/error.h>
 
 #include "tuner/cost_model.h"
 
@@ -8,7 +12,11 @@ namespace mxfp4 {
 
 CompilePool::CompilePool(Backend& backend, int threads) : backend_(backend) {
     const int count = threads > 0 ? threads : std::max(1, int(std::thread::hardware_concurrency()));
-    for (int i = 0; i < count; ++i) threads_.emplace_back([this] { work(); });
+    try {
+        for (int i = 0; i < count; ++i) threads_.emplace_back([this] { work(); });
+    } catch (const std::system_error& error) {  // fewer do the same work
+        if (threads_.empty()) throw Error(ErrorCode::io, fmt::format("cannot start a thread: {}", error.what()), {"", "", "raise the limit (ulimit -u)"});
+    }
 }
 
 CompilePool::~CompilePool() {

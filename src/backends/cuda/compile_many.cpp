@@ -1,11 +1,10 @@
 #include "backends/cuda/compile_many.h"
 
-#include <algorithm>
-#include <atomic>
-#include <thread>
+#include <mutex>
 
 #include "backends/cuda/default_config.h"
 #include "core/config_text.h"
+#include "core/parallel.h"
 
 namespace mxfp4 {
 namespace {
@@ -55,28 +54,13 @@ std::vector<CompileJob> sample_jobs() {
 std::vector<CompileReport> compile_many(Jit& jit, std::span<const CompileJob> jobs, int threads,
                                         const CompileDone& done) {
     std::vector<CompileReport> reports(jobs.size());
-    std::atomic<std::size_t> next{0};
     std::mutex mutex;
-    std::exception_ptr failed;
-    const auto work = [&] {
-        try {
-            for (std::size_t job = next++; job < jobs.size(); job = next++) {
-                reports[job] = jit.compile(jobs[job].config, jobs[job].format)->report;
-                const std::lock_guard lock(mutex);
-                if (done) done(job, reports[job]);
-            }
-        } catch (...) {
-            next = jobs.size();  // the others end too
-            const std::lock_guard lock(mutex);
-            failed = std::current_exception();
-        }
-    };
-    const int wanted = threads > 0 ? threads : int(std::max(1u, std::thread::hardware_concurrency()));
-    std::vector<std::thread> pool;
-    for (int i = 1; i < std::min(wanted, int(jobs.size())); ++i) pool.emplace_back(work);
-    work();
-    for (std::thread& thread : pool) thread.join();
-    if (failed) std::rethrow_exception(failed);
+    parallel_for(threads, std::int64_t(jobs.size()), [&](std::int64_t i) {
+        const std::size_t job = std::size_t(i);
+        reports[job] = jit.compile(jobs[job].config, jobs[job].format)->report;
+        const std::lock_guard lock(mutex);
+        if (done) done(job, reports[job]);
+    });
     return reports;
 }
 

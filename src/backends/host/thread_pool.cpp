@@ -2,11 +2,22 @@
 
 #include <algorithm>
 #include <system_error>
+#include <utility>
 
 #include <fmt/format.h>
 #include <mxfp4/error.h>
 
 namespace mxfp4 {
+namespace {
+
+std::exception_ptr try_job(ThreadPool::Job job, void* context) try {
+    job(context);
+    return nullptr;
+} catch (...) {
+    return std::current_exception();
+}
+
+}  // namespace
 
 ThreadPool::~ThreadPool() {
     {
@@ -38,9 +49,11 @@ void ThreadPool::run(int threads, Job job, void* context) {
         ++generation_;
     }
     start_.notify_all();
-    job(context);
+    const std::exception_ptr own = try_job(job, context);
     std::unique_lock lock(mutex_);
-    finished_.wait(lock, [this] { return running_ == 0; });
+    finished_.wait(lock, [this] { return running_ == 0; });  // also when it failed: the others still use the context
+    const std::exception_ptr another = std::exchange(failure_, nullptr);
+    if (own || another) std::rethrow_exception(own ? own : another);
 }
 
 void ThreadPool::work(int worker) {
@@ -53,8 +66,9 @@ void ThreadPool::work(int worker) {
         const Job job = job_;
         void* const context = context_;
         lock.unlock();
-        job(context);
+        const std::exception_ptr failure = try_job(job, context);
         lock.lock();
+        if (failure) failure_ = failure;
         if (--running_ == 0) finished_.notify_one();
     }
 }

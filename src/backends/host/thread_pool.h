@@ -2,6 +2,7 @@
 #pragma once
 
 #include <condition_variable>
+#include <exception>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -18,8 +19,8 @@ class ThreadPool {
     ~ThreadPool();
 
     void reserve(int threads);  // workers for jobs of that many threads, the caller among them
-    // Runs job(context) once on each of so many threads and returns when all are done. Jobs of several callers take
-    // turns.
+    // Runs job(context) once on each of so many threads and returns when all are done; then what one of them threw is thrown on. Jobs of
+    // several callers take turns.
     void run(int threads, Job job, void* context);
 
   private:
@@ -32,6 +33,7 @@ class ThreadPool {
     Job job_ = nullptr;
     void* context_ = nullptr;
     int helpers_ = 0, running_ = 0;  // workers that the job wants; those still at it
+    std::exception_ptr failure_;           // of a worker
     unsigned long long generation_ = 0;
     bool stop_ = false;
 };
