@@ -18,7 +18,7 @@ inline constexpr int kMeasuringPolicy = 5;
 // Rows that share a winner: 0, 1, 2, 3, then powers of two and the midpoint between two of them (4 6 8 12 16 24 32 ...).
 // The one mapper that tuner and dispatcher both use; returns the bucket's upper bound. Throws Error invalid_argument for
 // rows outside [0, kMaxRows].
-inline constexpr std::int64_t kMaxRows = 2147483647;  // what check_shape() admits; also the last bucket
+inline constexpr std::int64_t kMaxRows = (1ll << 31) - 256;  // rounded up to a tile they are 32 bits still; also the last bucket
 std::int64_t rows_bucket(std::int64_t rows);
 std::vector<std::int64_t> rows_buckets(std::int64_t max_rows);  // every bucket that 0 .. max_rows fall into, ascending
 

@@ -30,7 +30,7 @@ using LogCallback = std::function<void(LogLevel, const std::string&)>;
 struct DispatcherOptions {
     Device device = {};
     std::filesystem::path cache = {};        // tuning database; empty: none, every choice is a fallback. A missing file is no error
-    LogCallback log = {};                    // once per cause; empty: silent
+    LogCallback log = {};                    // once per cause, one call at a time; must not call the dispatcher. Empty: silent
     std::filesystem::path nvrtc = {};        // libnvrtc to use; empty: searched for (docs/tuning.md says where)
     std::filesystem::path kernel_templates = {};  // a folder that overrides the embedded kernel text, while developing
 };

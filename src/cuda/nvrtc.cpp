@@ -33,8 +33,9 @@ std::vector<std::filesystem::path> folders_named(const std::filesystem::path& pa
 }
 
 std::filesystem::path home_folder() {
-    const passwd* user = getpwuid(getuid());
-    return user ? user->pw_dir : "";
+    passwd user = {}, *found = nullptr;
+    char text[4096];
+    return getpwuid_r(getuid(), &user, text, sizeof text, &found) == 0 && found ? user.pw_dir : "";
 }
 
 std::vector<std::filesystem::path> usual_folders() {

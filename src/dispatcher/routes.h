@@ -37,9 +37,10 @@ class RouteTable {
     const Route& add(std::unique_ptr<Route> route) {  // one thread at a time
         std::atomic<const Route*>& head = heads_[slot(route->key)];
         route->next = head.load(std::memory_order_relaxed);
-        head.store(route.get(), std::memory_order_release);
-        routes_.push_back(std::move(route));
-        return *routes_.back();
+        const Route& added = *route;
+        routes_.push_back(std::move(route));  // before it is published: this may throw
+        head.store(&added, std::memory_order_release);
+        return added;
     }
 
   private:

@@ -43,9 +43,10 @@ std::unique_ptr<ScratchBuffers::Node> ScratchBuffers::allocate(const ScratchNeed
 const Scratch& ScratchBuffers::publish(std::atomic<const Node*>& list, std::unique_ptr<Node> node, const Owner& owner) {
     node->owner = owner;
     node->next = list.load(std::memory_order_relaxed);
-    list.store(node.get(), std::memory_order_release);
-    owned_.push_back(std::move(node));
-    return owned_.back()->scratch;
+    const Node& added = *node;
+    owned_.push_back(std::move(node));  // before it is published: this may throw
+    list.store(&added, std::memory_order_release);
+    return added.scratch;
 }
 
 const Scratch& ScratchBuffers::make(Stream stream, const ScratchNeed& need) {

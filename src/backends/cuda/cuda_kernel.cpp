@@ -44,8 +44,7 @@ CudaKernel::CudaKernel(std::shared_ptr<const PrimaryContext> context, const Kern
     int resident = 0;
     check(cuda.occupancy_max_active_blocks_per_multiprocessor(&resident, function_, threads, std::size_t(shared)),
           "ask how many blocks fit an SM");
-    // Every kernel is persistent: its blocks loop over the tiles. Those of the wgmma kernels may wait for one another,
-    // so that all must be resident.
+    // Every kernel is persistent: its blocks loop over the tiles. Those of the wgmma kernels are as many to an SM as their config says.
     const int wanted = is_wgmma(config.variant) ? config.ctas_per_sm : 1;
     if (resident < wanted)
         throw Error(
@@ -54,7 +53,7 @@ CudaKernel::CudaKernel(std::shared_ptr<const PrimaryContext> context, const Kern
     const int blocks = sm_count * (is_wgmma(config.variant) ? wanted : resident) / config.cluster * config.cluster;
 
     // The kernel may come onto the SMs while the one before it in the stream still leaves them; it waits for its end itself
-    // (ptx::wait_for_grids_before) before it touches memory.
+    // (ptx::wait_for_grids_before) before it touches what that one may write.
     attributes_[0].id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
     attributes_[0].value.programmaticStreamSerializationAllowed = 1;
     attributes_[1].id = CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION;
