@@ -262,6 +262,7 @@ constexpr Reject check_host(const KernelConfig& c) {
     if (c.block_n < 64 || c.block_n > 4096 || c.block_n % 64 != 0) return Reject::block_n_not_supported;
     if (c.block_k < 64 || c.block_k > (1 << 20)) return Reject::block_k_not_multiple_of_64;
     if (c.stages != 1) return Reject::stages_not_supported;
+    if (c.ctas_per_sm != 1) return Reject::num_warps_not_supported;
     if (c.simd != 0 && c.simd != 1) return Reject::simd_not_supported;
     return c.split_k == 1 ? Reject::none : Reject::split_k_not_supported;
 }
