@@ -11,12 +11,12 @@ namespace {
 // Not a power of two: rotations move by powers of two, and an expert mistaken for another shall show.
 constexpr std::int64_t kDistinctExperts = 5;
 
-struct ScaleRange {
+struct ScaleSpan {
     int least, most;
 };
 // The scales of an expert; `plain` needs a wider span than can be rebased.
-constexpr ScaleRange scale_range(ScaleClass scale_class) {
-    return scale_class == ScaleClass::folded ? ScaleRange{118, kMaxFoldedScale} : ScaleRange{120, 130};
+constexpr ScaleSpan scale_span(ScaleClass scale_class) {
+    return scale_class == ScaleClass::folded ? ScaleSpan{118, kMaxFoldedScale} : ScaleSpan{120, 130};
 }
 
 void fill_random(std::vector<std::uint8_t>& bytes, Random& random) {
@@ -48,12 +48,12 @@ SampleWeights random_weights(std::int64_t experts, std::int64_t n, std::int64_t 
     SampleWeights w = make_sample(experts, n, k);
     Random random(seed);
     fill_random(w.blocks, random);
-    const ScaleRange range = scale_range(scale_class);
-    for (std::uint8_t& scale : w.scales) scale = std::uint8_t(range.least + random.below(range.most - range.least + 1));
+    const ScaleSpan span = scale_span(scale_class);
+    for (std::uint8_t& scale : w.scales) scale = std::uint8_t(span.least + random.below(span.most - span.least + 1));
     // Every expert shows its class, however few scales it has.
     const std::size_t per_expert = w.scales.size() / std::size_t(w.distinct);
     for (std::size_t i = 0; i < w.scales.size(); i += per_expert) {
-        w.scales[i] = std::uint8_t(range.most);
+        w.scales[i] = std::uint8_t(span.most);
         if (scale_class == ScaleClass::plain && per_expert > 1) {
             w.scales[i] = 136;
             w.scales[i + 1] = 0;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "backends/quantile.h"
 #include "cuda/driver.h"
 
 namespace mxfp4 {
@@ -60,12 +61,6 @@ int launches_for(const TimedWork& work, double replay_us, CUstream stream) {
     const double round_us = std::max(elapsed_us(start, stop), 0.1);
     const int most_rounds = std::max(1, kMaxLaunches / work.rotations);
     return work.rotations * int(std::clamp(std::round(replay_us / round_us), 1.0, double(most_rounds)));
-}
-
-double quantile(const std::vector<double>& sorted, double q) {
-    const double at = q * double(sorted.size() - 1);
-    const std::size_t below = std::size_t(at), above = std::min(below + 1, sorted.size() - 1);
-    return sorted[below] + (sorted[above] - sorted[below]) * (at - double(below));
 }
 
 }  // namespace

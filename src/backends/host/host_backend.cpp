@@ -13,6 +13,7 @@
 #include "backends/backend.h"
 #include "backends/host/host_kernel.h"
 #include "backends/host/tile.h"
+#include "backends/quantile.h"
 #include "core/config_text.h"
 #include "core/sha256.h"
 
@@ -34,10 +35,6 @@ DeviceIdentity this_machine() {
     const std::int64_t gib = std::int64_t(1) << 30;
     const int cores = std::max(1, int(std::thread::hardware_concurrency()));
     return {cpu_name(), cores, (pages(_SC_PHYS_PAGES) + gib / 2) / gib * gib};
-}
-
-double quantile(const std::vector<double>& sorted, double q) {
-    return sorted[std::size_t(q * double(sorted.size() - 1) + 0.5)];
 }
 
 class HostBackend final : public Backend {
