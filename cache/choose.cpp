@@ -30,7 +30,8 @@ double log_distance(std::int64_t a, std::int64_t b) {
 
 class Judge {
   public:
-    Judge(const Key& wanted, const KernelHash& kernel_hash) : wanted_(normal(wanted)), kernel_hash_(kernel_hash) {}
+    Judge(const Key& wanted, const KernelHash& kernel_hash)
+        : wanted_(normal(wanted)), wanted_fields_(wanted_.fields()), kernel_hash_(kernel_hash) {}
 
     // Nothing where the config does not read: another version wrote it.
     std::optional<Judged> operator()(const Winner& winner) {
@@ -64,9 +65,9 @@ class Judge {
 
     std::vector<std::string> differing(const Key& key) const {
         std::vector<std::string> differs;
-        const auto fields = key.fields(), wanted = wanted_.fields();
+        const auto fields = key.fields();
         for (std::size_t i = 0; i < fields.size(); ++i)
-            if (fields[i].first != "kernel_hash" && fields[i] != wanted[i]) differs.push_back(fields[i].first);
+            if (fields[i].first != "kernel_hash" && fields[i] != wanted_fields_[i]) differs.push_back(fields[i].first);
         return differs;
     }
     bool is_near(const Key& key, const std::vector<std::string>& differs) const {
@@ -83,6 +84,7 @@ class Judge {
     }
 
     Key wanted_;
+    std::vector<std::pair<std::string, std::string>> wanted_fields_;
     const KernelHash& kernel_hash_;
     std::array<std::optional<std::string>, 5> hashes_;  // by Variant
 };
@@ -121,18 +123,24 @@ bool is_same_problem(const std::vector<std::string>& differs) {
     return std::all_of(differs.begin(), differs.end(), beside_the_problem);
 }
 
-std::vector<Judged> judge_all(const std::vector<Winner>& winners, const Key& wanted, const KernelHash& kernel_hash) {
+// Whether the quickly compared of kBinding agree. Most rows of a database are for other weights.
+bool may_serve(const Key& key, const Key& wanted) {
+    return key.n == wanted.n && key.k == wanted.k && key.layout == wanted.layout && key.device == wanted.device;
+}
+
+std::vector<Judged> judge_all(const std::vector<Winner>& winners, const Key& wanted, const KernelHash& kernel_hash, bool serving) {
     Judge judge(wanted, kernel_hash);
     std::vector<Judged> all;
     for (const Winner& winner : winners)
-        if (auto judged = judge(winner)) all.push_back(std::move(*judged));
+        if (!serving || may_serve(winner.key, wanted))
+            if (auto judged = judge(winner)) all.push_back(std::move(*judged));
     return all;
 }
 
 }  // namespace
 
 std::vector<Candidate> choose(const std::vector<Winner>& winners, const Key& wanted, const KernelHash& kernel_hash) {
-    std::vector<Judged> all = judge_all(winners, wanted, kernel_hash);
+    std::vector<Judged> all = judge_all(winners, wanted, kernel_hash, /*serving=*/true);
     // A person who blocked a config for this problem does not want it from a neighbour either.
     std::set<std::string> blocked;
     for (const Judged& j : all)
@@ -148,7 +156,7 @@ std::vector<Candidate> choose(const std::vector<Winner>& winners, const Key& wan
 }
 
 std::optional<Candidate> nearest(const std::vector<Winner>& winners, const Key& wanted, const KernelHash& kernel_hash) {
-    std::vector<Judged> all = judge_all(winners, wanted, kernel_hash);
+    std::vector<Judged> all = judge_all(winners, wanted, kernel_hash, /*serving=*/false);
     const auto least = std::min_element(all.begin(), all.end(), more_alike);
     if (least == all.end()) return {};
     return std::move(least->candidate);

@@ -154,7 +154,7 @@ std::vector<Taken> merge(const std::vector<Winner>& ours, const std::vector<Winn
             continue;  // put() would leave it as it is
         } else if (std::string why = better(winner, *mine->second); !why.empty()) {
             taken.push_back({winner, std::move(why)});
-        } else if (winner.status == WinnerStatus::blocked) {
+        } else if (winner.status == WinnerStatus::blocked && winner.config == mine->second->config) {
             taken.push_back({*mine->second, "blocked there"});
             taken.back().winner.status = WinnerStatus::blocked;
         }

@@ -37,7 +37,7 @@ Garbage find_garbage(const std::vector<Winner>& winners, const std::vector<KeptI
 
 struct Taken {
     Winner winner;
-    std::string why;  // "new", "newer", "measured better", "blocked there"
+    std::string why;  // "new", "newer", "measured better", "blocked there" (the same config)
 };
 
 // What to put into ours from theirs: keys that are not there, newer rows, of equally old ones the one with less spread,

@@ -118,6 +118,8 @@ TEST_CASE("merge takes what is new, newer or measured with less spread, and bloc
     CHECK(merge(after, theirs).empty());
     const Winner blocked = changed(older, [](Winner& w) { w.status = WinnerStatus::blocked; });
     CHECK(merge({blocked}, {theirs[1]}).empty());  // newer, but what a person blocked here stays
+    const Winner of_another_config = changed(blocked, [](Winner& w) { w.config = kSmallConfig; });
+    CHECK(merge({older}, {of_another_config}).empty());  // nobody blocked ours
     CHECK(merge(ours, ours).empty());
 }
 
