@@ -74,11 +74,12 @@ std::int64_t Database::pragma(const std::string& name) {
     return statement.step() ? statement.integer(0) : 0;
 }
 
-Access Database::probe() noexcept {
+Access Database::probe() {
     const int code = sqlite3_exec(handle(), "SELECT count(*) FROM sqlite_schema", nullptr, nullptr, nullptr);
     if (code == SQLITE_OK) return Access::reads;
     if (code == SQLITE_READONLY_ROLLBACK) return Access::needs_rollback;
     const int primary = code & 0xff;
+    if (primary == SQLITE_BUSY) fail(code);  // it was waited for
     return primary == SQLITE_CANTOPEN || primary == SQLITE_READONLY ? Access::needs_immutable : Access::fails;
 }
 

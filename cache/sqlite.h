@@ -61,7 +61,7 @@ class Database {
 
     void execute(const char* sql);                      // statements without parameters and results
     std::int64_t pragma(const std::string& name);       // its integer value
-    Access probe() noexcept;                            // reads the schema, if it can
+    Access probe();                                     // reads the schema, if it can. Throws where another process holds the file
     [[noreturn]] void fail(int code);                   // throws what SQLite's code and message say
     void check(int code);                               // fail() unless the code says success
 

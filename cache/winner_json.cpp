@@ -106,7 +106,8 @@ std::vector<Winner> winners_from_json(const nlohmann::json& document) {
             winners.push_back(winner_from_json(json));
         } catch (const std::exception& error) {
             throw Error(ErrorCode::bad_file,
-                        fmt::format("winner {} of the list: {}", winners.size() + 1, error.what()));
+                        fmt::format("winner {} of the list: {}", winners.size() + 1, error.what()),
+                        {"", "what mxfp4-cache export writes", ""});
         }
     }
     return winners;

@@ -159,6 +159,11 @@ TEST_CASE("verify names a damaged row and a damaged image") {
     CHECK(setup.json({"list"})["winners"].size() == 2);
     CHECK(std::filesystem::is_empty(image_folder(setup.db)));
     CHECK(setup.json({"gc"})["rows"].empty());
+
+    // What is no file is named too, and gc says that it could not take it away.
+    std::filesystem::create_directories(path / "full");
+    CHECK(setup.json({"verify"}, 1)["bad"][0]["key"] == std::string(64, 'b'));
+    check_failure(setup.run({"gc"}), 1, "cannot be removed");
 }
 
 TEST_CASE("gc removes winners of another kernel text") {

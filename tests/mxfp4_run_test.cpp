@@ -227,6 +227,15 @@ TEST_CASE("no rows give an empty y, and an output that cannot be written is an e
     CHECK(run.one_error_line());
 }
 
+TEST_CASE("an input is not overwritten") {
+    const Files files;
+    for (const char* input : {"in.safetensors", "one.safetensors"}) {
+        const std::string before = text_of(files.folder / input);
+        check_refused(files, "would overwrite an input", {"-o", input, "--quiet"});
+        CHECK(text_of(files.folder / input) == before);
+    }
+}
+
 TEST_CASE("the README's lines run") {
     const Files files;
     const ToolRun run = run_tool("TEN_LINES", {"two.safetensors"}, files.folder);

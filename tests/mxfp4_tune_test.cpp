@@ -134,7 +134,7 @@ TEST_CASE("other layouts are other winners") {
 
 TEST_CASE("wrong arguments, and what fails") {
     const Tune tune;
-    for (const char* bad : {"--shape 4,128", "--shape 4,128,64 --tokens 0", "--budget -1", "--budget x",
+    for (const char* bad : {"--shape 4,128", "--shape 4,128,64 --tokens 0", "--budget -1", "--budget x", "--budget nan", "--budget inf",
                             "--model gpt-2", "--nonsense", "--layout fast", "--routing random", "--top-k 5 --shape 4,128,64"}) {
         const ToolRun result = tune(bad);
         INFO(bad << ": " << result.error);

@@ -110,10 +110,11 @@ class Dispatcher {
     Weights upload(const PackedView& packed);  // copies; thread-safe
     Weights wrap(const WrapSpec& spec);        // scans the scales once; refuses E8M0 255
 
-    // Compiles, loads and makes scratch for every problem of up to max_rows rows, so that run() hits from the first call.
+    // Compiles, loads and makes scratch for every problem of up to max_rows rows, so that run() hits from the first call; but not where x or
+    // y is less aligned than K and N allow (its address to 16 bytes, its stride to 8 elements).
     // Not inside a stream capture. Weights of the same format and size share what is prepared.
     void prepare(const Weights& weights, const PrepareOptions& options);
-    // What Problem::workspace must hold for any problem of so many rows and at most E groups; 0 where nothing splits k.
+    // What Problem::workspace must hold for any such problem of so many rows and at most E groups; 0 where nothing splits k.
     std::size_t workspace_bytes(const Weights& weights, std::int64_t max_rows);
 
     // Asynchronous on the stream; from any thread. Everything is checked before anything is enqueued. rows = 0 launches

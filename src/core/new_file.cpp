@@ -36,6 +36,15 @@ std::filesystem::path temporary_beside(const std::filesystem::path& path) {
     return folder_of(path) / fmt::format(".{}.{:016x}.tmp", name, number);
 }
 
+void refuse_overwriting(const std::filesystem::path& out, const std::vector<std::filesystem::path>& inputs) {
+    for (const std::filesystem::path& input : inputs) {
+        std::error_code ignored;
+        if (std::filesystem::equivalent(out, input, ignored))
+            throw Error(ErrorCode::invalid_argument, out.string() + ": the output would overwrite an input",
+                        {"", "", "choose another output"});
+    }
+}
+
 NewFile::NewFile(std::filesystem::path path, std::uint64_t bytes) : path_(std::move(path)) {
     struct stat status = {};
     if (path_.filename().empty() || (::stat(path_.c_str(), &status) == 0 && !S_ISREG(status.st_mode)))

@@ -4,12 +4,16 @@
 #include <cstdint>
 #include <filesystem>
 #include <span>
+#include <vector>
 
 namespace mxfp4 {
 
 // A name in the same folder, so that rename() can be atomic. No other writer has it: process numbers repeat, in containers and on
 // other hosts, and whoever was killed has left his behind.
 std::filesystem::path temporary_beside(const std::filesystem::path& path);
+
+// Throws Error invalid_argument where the output is one of the inputs, by whatever names.
+void refuse_overwriting(const std::filesystem::path& out, const std::vector<std::filesystem::path>& inputs);
 
 // Written under a temporary name in the same folder until commit() renames it; without commit() it is taken away again.
 class NewFile {

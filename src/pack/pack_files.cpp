@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "core/message.h"
+#include "core/new_file.h"
 #include "core/parallel.h"
 #include "pack/packer.h"
 
@@ -52,15 +53,6 @@ class BufferPool {
 
 void report(const FileOptions& options, std::uint64_t bytes) {
     if (options.progress) options.progress(bytes);
-}
-
-void refuse_overwriting(const fs::path& out, const std::vector<fs::path>& inputs) {
-    for (const fs::path& input : inputs) {
-        std::error_code ignored;
-        if (fs::equivalent(out, input, ignored))
-            throw Error(ErrorCode::invalid_argument, out.string() + ": the output would overwrite an input",
-                        {"", "", "choose another output"});
-    }
 }
 
 // What is known of a packed weight before its scales are.

@@ -59,11 +59,11 @@ ProblemShape shape_of(Arguments& arguments) {
                              .groups = arguments.groups,
                              .x_aligned = !arguments.unaligned_x,
                              .y_aligned = !arguments.unaligned_y && arguments.shape[1] % 8 == 0};
-    if (check_shape(shape) != Reject::none)
+    if (check_shape(shape) != Reject::none || shape.rows > kMaxRows)
         throw UsageError(
             "--shape, --rows and --groups are no problem",
             {fmt::format("E {} N {} K {} rows {} groups {}", shape.experts, shape.n, shape.k, shape.rows, shape.groups),
-             "E, N, K positive, K a multiple of 32, rows and groups not negative", ""});
+             fmt::format("E, N, K positive, K a multiple of 32, rows 0 .. {}, groups not negative", kMaxRows), ""});
     return shape;
 }
 

@@ -58,7 +58,12 @@ int gc(Tool& tool, Arguments& arguments) {
     if (!arguments.dry_run) {
         cache.remove_damaged();
         cache.remove(keys);
-        for (const std::string& key : image_keys) remove_image(image_folder(path), key);
+        for (const std::string& key : image_keys) {
+            const Path image = image_folder(path) / key;
+            std::error_code ignored;
+            if (!remove_image(image_folder(path), key) && std::filesystem::exists(image, ignored))
+                throw Error(ErrorCode::io, fmt::format("'{}' cannot be removed", image.string()), {"", "", "check its folder's permissions"});
+        }
     }
     if (garbage.images_unknown) tool.say("some winners do not say which image they need: only damaged images go");
     if (tool.json()) {

@@ -135,7 +135,9 @@ class BenchTool {
         if (options.against.contains("cublas")) open_cublas();
         if (options.against.contains("naive") && !on_gpu())
             tool_.warn("--against naive: the naive kernel is one of the GPU's");
-        if (!options.out.empty()) std::filesystem::create_directories(options.out);
+        if (std::error_code error; !options.out.empty() && !std::filesystem::create_directories(options.out, error) && error)
+            throw Error(ErrorCode::io, fmt::format("--out: folder '{}' cannot be made: {}", std::filesystem::path(options.out).string(), error.message()),
+                        {"", "", "name another"});
     }
 
     int run() {

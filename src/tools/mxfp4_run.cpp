@@ -11,6 +11,7 @@
 #include "backends/backend.h"
 #include "core/config_text.h"
 #include "core/message.h"
+#include "core/new_file.h"
 #include "dispatcher/scratch.h"
 #include "pack/safetensors.h"
 #include "tools/device_arguments.h"
@@ -25,15 +26,24 @@ namespace {
     throw Error(ErrorCode::bad_file, message, {value, limit, ""});
 }
 
+struct WeightsArgument {
+    std::string file;
+    std::optional<std::string> name;  // none: the only one that the file has
+};
+
 // PACKED or PACKED:P. The colon splits only where no file has the whole name.
-PackedView find_weights(const std::string& argument, std::optional<PackedFile>& file) {
+WeightsArgument split_name(const std::string& argument) {
     const auto colon = argument.rfind(':');
-    const bool split = colon != std::string::npos && !std::filesystem::exists(argument);
-    file = PackedFile::open(argument.substr(0, split ? colon : std::string::npos));
-    if (split) return (*file)[argument.substr(colon + 1)];
-    const std::vector<std::string>& names = file->names();
-    if (names.size() == 1) return (*file)[names.front()];
-    throw UsageError(fmt::format("{} holds several weights", in_quotes(argument)),
+    std::error_code ignored;
+    if (colon == std::string::npos || std::filesystem::exists(argument, ignored)) return {argument, {}};
+    return {argument.substr(0, colon), argument.substr(colon + 1)};
+}
+
+PackedView find_weights(const PackedFile& file, const WeightsArgument& wanted) {
+    if (wanted.name) return file[*wanted.name];
+    const std::vector<std::string>& names = file.names();
+    if (names.size() == 1) return file[names.front()];
+    throw UsageError(fmt::format("{} holds several weights", in_quotes(wanted.file)),
                      {"", fmt::format("one of {}", fmt::join(names, ", ")), "name one: --weights PACKED:P"});
 }
 
@@ -216,8 +226,10 @@ int main(int argc, char** argv) {
     return tool.run(argc, argv, [&] {
         std::optional<KernelConfig> config;
         if (!config_text.empty()) config = from_arguments([&] { return parse_config(config_text); });
-        std::optional<PackedFile> packed_file;
-        const PackedView packed = find_weights(weights, packed_file);
+        const WeightsArgument wanted = split_name(weights);
+        refuse_overwriting(output_path, {wanted.file, input_path});
+        const PackedFile packed_file = PackedFile::open(wanted.file);
+        const PackedView packed = find_weights(packed_file, wanted);
         const SafetensorsFile input_file(input_path);
         const Input input = read_input(input_file, packed.info);
 

@@ -1,5 +1,7 @@
 // mxfp4-tune: finds the fastest kernel of each shape on this device and stores it in the tuning database.
 #include <algorithm>
+#include <cmath>
+#include <cstdlib>
 #include <map>
 
 #include <fmt/format.h>
@@ -238,7 +240,10 @@ int main(int argc, char** argv) {
     bool force = false;
     tool.app()
         .add_option("--budget", budget_s, "Seconds for everything; less means fewer candidates, never fewer shapes")
-        ->check(CLI::PositiveNumber)
+        ->check([](const std::string& text) {
+            const double seconds = std::strtod(text.c_str(), nullptr);
+            return seconds > 0 && std::isfinite(seconds) ? "" : fmt::format("'{}' is no positive number of seconds", text);
+        })
         ->capture_default_str();
     tool.app().add_flag("--force", force, "Tune again what the database has already");
     return tool.run(argc, argv, [&] {

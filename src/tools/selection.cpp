@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "cache/key.h"
 #include "contract/config.h"
 #include "core/config_text.h"
 #include "tools/layout_arguments.h"
@@ -163,9 +164,9 @@ Selection SelectionArguments::read() const {
             throw UsageError(
                 "--top-k",
                 {fmt::to_string(top_k), fmt::format("1 to the {} experts of {}", target.info.experts, target.mlp), ""});
-        if (selection.tokens.back() > kMostTokens / top_k)
+        if (selection.tokens.back() > kMaxRows / top_k)
             throw UsageError(
-                "--tokens", {fmt::to_string(selection.tokens.back()), fmt::format("at most {} rows", kMostTokens), ""});
+                "--tokens", {fmt::to_string(selection.tokens.back()), fmt::format("at most {} rows", kMaxRows), ""});
     }
     return selection;
 }

@@ -21,11 +21,15 @@ struct Interrupted {
 
 void on_signal(int signal) { interrupted_by = signal; }
 
-void set_handler(int signal, void (*handler)(int)) {
-    struct sigaction action = {};
-    action.sa_handler = handler;
-    action.sa_flags = SA_RESETHAND;  // a second one kills
-    sigaction(signal, &action, nullptr);
+void set_handlers(void (*handler)(int)) {
+    for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
+        struct sigaction action = {};
+        sigaction(signal, nullptr, &action);
+        if (action.sa_handler == SIG_IGN) continue;  // nohup's wish
+        action.sa_handler = handler;
+        action.sa_flags = SA_RESETHAND;  // a second one kills
+        sigaction(signal, &action, nullptr);
+    }
 }
 
 std::string duration_text(double seconds) {
@@ -67,7 +71,7 @@ int Tool::run(int argc, char** argv, const std::function<int()>& body) {
         std::signal(by.signal, SIG_DFL);
         std::raise(by.signal);
     } catch (const std::bad_alloc&) {
-        warn("out of memory");
+        warn("out of memory: take a smaller --shape or file, or a machine with more");
     } catch (const std::exception& error) {
         warn(error.what());
     }
@@ -144,15 +148,8 @@ void Progress::draw(Clock::time_point now) {
     std::fwrite(text.data(), 1, text.size(), stderr);
 }
 
-Interruptible::Interruptible() {
-    set_handler(SIGINT, on_signal);
-    set_handler(SIGTERM, on_signal);
-}
-
-Interruptible::~Interruptible() {
-    std::signal(SIGINT, SIG_DFL);
-    std::signal(SIGTERM, SIG_DFL);
-}
+Interruptible::Interruptible() { set_handlers(on_signal); }
+Interruptible::~Interruptible() { set_handlers(SIG_DFL); }
 
 void Interruptible::check() {
     if (interrupted_by != 0) throw Interrupted{interrupted_by};

@@ -90,7 +90,7 @@ class Progress {
     Clock::time_point start_, drawn_;
 };
 
-// While one lives, the first SIGINT or SIGTERM only makes check() throw, so that a half-written output is taken away;
+// While one lives, the first SIGINT, SIGTERM or SIGHUP only makes check() throw, so that a half-written output is taken away;
 // Tool::run then dies of that signal. A second one kills at once.
 class Interruptible {
   public:

@@ -64,6 +64,7 @@ Parsed parse_image(const std::string& text, const std::string& key) {
 }
 
 std::optional<std::string> read_whole(const std::filesystem::path& path) {
+    if (std::error_code error; !std::filesystem::is_regular_file(path, error)) return std::nullopt;
     std::ifstream in(path, std::ios::binary);
     std::string text{std::istreambuf_iterator<char>(in), {}};
     if (!in) return std::nullopt;
@@ -114,6 +115,9 @@ std::vector<KeptImage> verify_images(const std::filesystem::path& folder) {
         }
         images.push_back(std::move(kept));
     }
+    if (error && error != std::errc::no_such_file_or_directory)
+        throw Error(ErrorCode::io, fmt::format("compiled images in '{}' cannot be looked at: {}", folder.string(), error.message()),
+                    {"", "", "check the permissions"});
     std::sort(images.begin(), images.end(), [](const KeptImage& a, const KeptImage& b) { return a.key < b.key; });
     return images;
 }
