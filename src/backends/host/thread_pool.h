@@ -33,7 +33,7 @@ class ThreadPool {
     Job job_ = nullptr;
     void* context_ = nullptr;
     int helpers_ = 0, running_ = 0;  // workers that the job wants; those still at it
-    std::exception_ptr failure_;           // of a worker
+    std::exception_ptr failure_;     // of a worker
     unsigned long long generation_ = 0;
     bool stop_ = false;
 };
