@@ -44,7 +44,7 @@ class RouteTable {
     }
 
   private:
-    static constexpr int kSlotBits = 6;
+    static constexpr int kSlotBits = 9;  // prepare() may make some hundreds of routes
     static std::size_t slot(const RouteKey& key) {
         const u64 mixed = (u64(key.rows) * 4 + key.x_aligned * 2 + key.y_aligned) ^ u64(key.groups) << 34;
         return std::size_t(mixed * 0x9E3779B97F4A7C15ull >> (64 - kSlotBits));
