@@ -24,7 +24,12 @@ __device__ inline void unpack_word(u32 w, u32 (&r)[4]) {
         r[0] = w & kPackbitsMask;
         r[1] = (w << 3) & kPackbitsMask;
         r[2] = (w << 6) & kPackbitsMask;
-        r[3] = ((w << 1) & 0x80008000u) | ((w >> 3) & 0x01800180u) | ((w >> 7) & 0x00400040u);
+        if constexpr (kLayout == Layout::hopper) {
+            const u32 signs_and_m = ptx::permute_bytes<0x3311>(w << 1, 0);  // w << 1 and, a byte lower, w >> 7
+            r[3] = (signs_and_m & 0x80408040u) | ((w >> 3) & 0x01800180u);
+        } else {  // one instruction more, but with the above naive spills, at 255 registers
+            r[3] = ((w << 1) & 0x80008000u) | ((w >> 3) & 0x01800180u) | ((w >> 7) & 0x00400040u);
+        }
     }
 }
 

@@ -76,7 +76,7 @@ constexpr u32 packbits_decode(u32 w, int i) {
                     : ((w << 1) & 0x80008000u) | ((w >> 3) & 0x01800180u) | ((w >> 7) & 0x00400040u);
 }
 
-// native: the same four registers, three instructions cheaper to decode. r0, r1 and r2 have 24 bits of the word to
+// native: the same four registers, two instructions cheaper to decode. r0, r1 and r2 have 24 bits of the word to
 // themselves. r3 is two shifts of the word, XORed: what comes along of other bits is cancelled by the eight bits that are
 // left. Every word is the word of exactly one choice of bytes.
 constexpr u32 native_encode(u32 b0, u32 b1, u32 b2, u32 b3) {
