@@ -17,7 +17,8 @@
 
 namespace mxfp4 {
 
-// Packed weights come by the copy engine alone: the threads have nothing to do.
+// Packed weights come by the copy engine alone: the threads have nothing to do. Boxes are as deep as a stage, and all that a tile may have
+// of slabs, also where fewer are left: beyond N and K they are zero, and what else they bring is not looked at.
 template <KernelConfig kConfig>
 struct CopyEngine {
     static constexpr bool kThreadsCopy = false;
@@ -25,19 +26,19 @@ struct CopyEngine {
     const MatmulArguments& arguments;
     Ring<kConfig> ring;
 
+    __device__ u32 bytes(const Work& work) const {
+        return slabs_of_stage<kConfig>(work) * Shared<kConfig>::kChunks * (kNativeValueTileBytes + kNativeScaleTileBytes);
+    }
     __device__ void copy(const Work&, int, int, int) const {}
 };
 template <KernelConfig kConfig, WeightsFormat kFormat, Layout = kFormat.layout>
 struct CopiedWeights;
 
-// native: two copies bring all slabs, or a tall tile's, and all chunks of a stage. Beyond N and K they are zero.
+// native: two copies bring all slabs, or a tall tile's, and all chunks of a stage.
 template <KernelConfig kConfig, WeightsFormat kFormat>
 struct CopiedWeights<kConfig, kFormat, Layout::native> : CopyEngine<kConfig> {
     using CopyEngine<kConfig>::arguments, CopyEngine<kConfig>::ring;
 
-    __device__ u32 bytes(const Work& work) const {
-        return slabs_of_stage<kConfig>(work) * Shared<kConfig>::kChunks * (kNativeValueTileBytes + kNativeScaleTileBytes);
-    }
     __device__ void issue(const Work& work, int chunk, u32 stage) const {
         const u32 full = ring.full(stage);
         const int slab0 = work.n / kSlabRows;
@@ -49,25 +50,23 @@ struct CopiedWeights<kConfig, kFormat, Layout::native> : CopyEngine<kConfig> {
     }
 };
 
-// hopper: boxes of stored rows, which in shared memory are in native's order. A box is as deep as a stage, also where fewer chunks
-// are left: beyond K it is zero, and what else it brings is not looked at.
+// hopper: boxes of stored rows, which in shared memory are in native's order. Values as native's, scales slab by slab. (One
+// thread asks for all of this: at 140 instructions for a stage's weights, kernels with much to multiply waited for it.)
 template <KernelConfig kConfig, WeightsFormat kFormat>
 struct CopiedWeights<kConfig, kFormat, Layout::hopper> : CopyEngine<kConfig> {
     using CopyEngine<kConfig>::arguments, CopyEngine<kConfig>::ring;
 
-    __device__ u32 bytes(const Work& work) const {
-        return slabs_of<kConfig>(work, arguments.n) * Shared<kConfig>::kChunks * (kNativeValueTileBytes + kNativeScaleTileBytes);
-    }
     __device__ void issue(const Work& work, int chunk, u32 stage) const {
-        constexpr int w = kFormat.scale_warps;
-        const u32 full = ring.full(stage);
-        const int slab0 = work.n / kSlabRows, slabs = slabs_of<kConfig>(work, arguments.n);
-#pragma unroll 1
-        for (int s = 0; s < slabs; ++s) {
-            const int row_group = (slab0 + s) * 4, row = row_group / (2 * w) * w + row_group % w, half = row_group / w & 1;
-            ptx::tensor_copy(ring.w(stage, s, 0), arguments.values_map, {0, (slab0 + s) * 16, chunk, work.expert}, full,
-                             ptx::kEvictFirst);
-            const u32 scales = ring.scales(stage, s, 0);
+        constexpr u32 w = kFormat.scale_warps;
+        constexpr int kUnrolled = Shared<kConfig>::kSlabs <= 4 ? 4 : 1;  // more of them spill
+        const u32 full = ring.full(stage), slab0 = u32(work.n) / kSlabRows;
+#pragma unroll
+        for (int s = 0; s < slabs_of_stage<kConfig>(work); s += slabs_of_copy(kConfig))
+            ptx::tensor_copy(ring.w(stage, s, 0), arguments.values_map, {0, 0, chunk, int(slab0) + s, work.expert}, full, ptx::kEvictFirst);
+#pragma unroll kUnrolled
+        for (int s = 0; s < slabs_of_stage<kConfig>(work); ++s) {
+            const u32 row_group = (slab0 + s) * 4, scales = ring.scales(stage, s, 0);
+            const int row = row_group / (2 * w) * w + row_group % w, half = row_group / w % 2;
             if constexpr (w == 1)
                 ptx::tensor_copy(scales, arguments.scales_map, {0, half, row, chunk, work.expert}, full, ptx::kEvictFirst);
             else

@@ -54,16 +54,16 @@ constexpr CopiedTensor native_tensor(const KernelConfig& c, const MatmulArgument
             {tile_bytes / 8, c.block_k / kChunkK, slabs_of_copy(c), 1, 1}};
 }
 
-// hopper values of one slab and all chunks of a stage: 16 stored rows of 128 bytes for each chunk, one behind the other in
-// native's order.
+// hopper values: all slabs of a tile, or half of them, and all chunks of a stage. A chunk of a slab is 16 stored rows of 128 bytes: one
+// behind the other, they are in native's order. N is padded to whole slabs (layout.h: stored_shape).
 constexpr CopiedTensor hopper_values_tensor(const KernelConfig& c, const MatmulArguments& a) {
     return {a.values,
             1,
             false,
-            4,
-            {128, a.values_expert_bytes / a.values_row_bytes, ceil_div(a.k, kChunkK), a.experts, 1},
-            {1, a.values_row_bytes, 128, a.values_expert_bytes, 0},
-            {128, 16, c.block_k / kChunkK, 1, 1}};
+            5,
+            {128, 16, ceil_div(a.k, kChunkK), ceil_div(a.n, kSlabRows), a.experts},
+            {1, a.values_row_bytes, 128, 16 * a.values_row_bytes, a.values_expert_bytes},
+            {128, 16, c.block_k / kChunkK, slabs_of_copy(c), 1}};
 }
 
 // hopper scales of one slab and all chunks of a stage. The 32 bytes of 16 rows of W and 64 k are one half of a stored row's 64; a
