@@ -58,12 +58,11 @@ struct CopiedWeights<kConfig, kFormat, Layout::hopper> : CopyEngine<kConfig> {
 
     __device__ void issue(const Work& work, int chunk, u32 stage) const {
         constexpr u32 w = kFormat.scale_warps;
-        constexpr int kUnrolled = Shared<kConfig>::kSlabs <= 4 ? 4 : 1;  // more of them spill
         const u32 full = ring.full(stage), slab0 = u32(work.n) / kSlabRows;
 #pragma unroll
         for (int s = 0; s < slabs_of_stage<kConfig>(work); s += slabs_of_copy(kConfig))
             ptx::tensor_copy(ring.w(stage, s, 0), arguments.values_map, {0, 0, chunk, int(slab0) + s, work.expert}, full, ptx::kEvictFirst);
-#pragma unroll kUnrolled
+#pragma unroll (Shared<kConfig>::kSlabs <= 3 ? 3 : 1)  // more of them spill
         for (int s = 0; s < slabs_of_stage<kConfig>(work); ++s) {
             const u32 row_group = (slab0 + s) * 4, scales = ring.scales(stage, s, 0);
             const int row = row_group / (2 * w) * w + row_group % w, half = row_group / w % 2;
