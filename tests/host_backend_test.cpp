@@ -228,7 +228,7 @@ TEST_CASE("configs that cannot run are refused by name") {
           reject_text(Reject::block_m_not_supported));
     KernelConfig twice = config_of(Layout::native, 8, 64, 64, 1, 0);
     twice.ctas_per_sm = 2;  // means nothing here: a config has one text
-    CHECK(backend->compile(twice, {}).rejected == reject_text(Reject::num_warps_not_supported));
+    CHECK(backend->compile(twice, {}).rejected == reject_text(Reject::ctas_per_sm_not_supported));
     for (const Layout layout : kLayouts) {
         const WeightsFormat format{layout, layout == Layout::native ? 0 : 8, ScaleClass::folded};
         CHECK(check(backend->default_config(format, {}), format) == Reject::none);

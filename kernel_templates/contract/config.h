@@ -51,6 +51,7 @@ enum class Reject : u8 {
     block_n_not_supported,
     block_k_not_multiple_of_64,
     num_warps_not_supported,
+    ctas_per_sm_not_supported,
     stages_not_supported,
     split_k_not_supported,
     too_many_registers,
@@ -70,6 +71,7 @@ constexpr const char* reject_text(Reject r) {
         case Reject::block_n_not_supported: return "BLOCK_N is not one that the kernel supports";
         case Reject::block_k_not_multiple_of_64: return "BLOCK_K is not a multiple of 64";
         case Reject::num_warps_not_supported: return "num_warps is not one that the kernel supports";
+        case Reject::ctas_per_sm_not_supported: return "ctas_per_sm is not one that the kernel supports";
         case Reject::stages_not_supported: return "stages is not one that the kernel supports";
         case Reject::split_k_not_supported: return "split_k is not one that the kernel supports";
         case Reject::too_many_registers: return "accumulators and fragments exceed the register file";
@@ -222,7 +224,7 @@ constexpr Reject check_wgmma(const KernelConfig& c) {
     if (parts > 1 && c.block_m > kMostRowsOfParts) return Reject::block_m_not_supported;
     if (c.block_k < 64 || c.block_k > 512 || c.block_k / kChunkK % parts != 0) return Reject::block_k_not_multiple_of_64;
     if (c.stages < 2 || c.stages > 16) return Reject::stages_not_supported;
-    if (c.ctas_per_sm < 1 || c.ctas_per_sm > 4 || c.num_warps * c.ctas_per_sm > 64) return Reject::num_warps_not_supported;
+    if (c.ctas_per_sm < 1 || c.ctas_per_sm > 4 || c.num_warps * c.ctas_per_sm > 64) return Reject::ctas_per_sm_not_supported;
     const int spare = slabs_per_warpgroup(c) > 1 ? 8 : 0;  // without them ptxas serialises WGMMAs (C7512)
     if (accumulator_registers(c) + kFragmentRegisters + spare > consumer_registers(c)) return Reject::too_many_registers;
     return Reject::none;
@@ -237,7 +239,7 @@ constexpr Reject check_cluster(const KernelConfig& c) {
 }
 
 constexpr Reject check_mma(const KernelConfig& c) {
-    if (c.ctas_per_sm != 1) return Reject::num_warps_not_supported;
+    if (c.ctas_per_sm != 1) return Reject::ctas_per_sm_not_supported;
     if (c.variant == Variant::naive) {
         if (c.num_warps != 1) return Reject::num_warps_not_supported;
         if (c.block_m != 64) return Reject::block_m_not_supported;
@@ -262,7 +264,7 @@ constexpr Reject check_host(const KernelConfig& c) {
     if (c.block_n < 64 || c.block_n > 4096 || c.block_n % 64 != 0) return Reject::block_n_not_supported;
     if (c.block_k < 64 || c.block_k > (1 << 20)) return Reject::block_k_not_multiple_of_64;
     if (c.stages != 1) return Reject::stages_not_supported;
-    if (c.ctas_per_sm != 1) return Reject::num_warps_not_supported;
+    if (c.ctas_per_sm != 1) return Reject::ctas_per_sm_not_supported;
     if (c.simd != 0 && c.simd != 1) return Reject::simd_not_supported;
     return c.split_k == 1 ? Reject::none : Reject::split_k_not_supported;
 }
