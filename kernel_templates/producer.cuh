@@ -288,11 +288,5 @@ template <KernelConfig kConfig>
 __device__ inline int slabs_of_stage(const Work& work) {
     return is_tall<kConfig>(work) ? slabs_of_copy(kConfig) : Shared<kConfig>::kSlabs;
 }
-// Those that it really has: the last tile of N may have fewer, one beyond it none.
-template <KernelConfig kConfig>
-__device__ inline int slabs_of(const Work& work, int n) {
-    const int slabs = (n - work.n + kSlabRows - 1) / kSlabRows;
-    return slabs < 0 ? 0 : slabs < slabs_of_stage<kConfig>(work) ? slabs : slabs_of_stage<kConfig>(work);
-}
 
 }  // namespace mxfp4

@@ -26,7 +26,8 @@ struct DecodedWeights {
     __device__ void issue(const Work&, int, int) const {}
     __device__ void copy(const Work& work, int chunk, int chunks, u32 stage) const {
         const auto reader = weight_reader<kFormat>(arguments, work.expert);
-        const int slabs = slabs_of<kConfig>(work, arguments.n), thread = int(threadIdx.x);
+        const int left = (arguments.n - work.n + kSlabRows - 1) / kSlabRows;  // slabs; the last tile of N may have fewer than others
+        const int slabs = left < Shared<kConfig>::kSlabs ? left : Shared<kConfig>::kSlabs, thread = int(threadIdx.x);
         for (int s = 0; s < slabs; ++s)
             for (int c = 0; c < chunks; ++c) {
                 const u32 tile = ring.w(stage, s, c);
