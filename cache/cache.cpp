@@ -215,6 +215,11 @@ std::string utc_now() {
 
 std::filesystem::path image_folder(const std::filesystem::path& database) { return database.parent_path() / "cubin"; }
 
+bool is_missing(const std::filesystem::path& database) {
+    std::error_code error;
+    return !std::filesystem::exists(database, error) && !error;
+}
+
 struct Cache::Impl {
     std::filesystem::path path;
     Mode mode;
@@ -265,8 +270,7 @@ Cache Cache::open(const std::filesystem::path& path, Mode mode) {
         if (!has_schema(*impl->database, path)) create_schema(*impl->database, path);
         return Cache(std::move(impl));
     }
-    // A path that cannot even be looked at goes on to SQLite, which says why.
-    if (std::error_code error; !std::filesystem::exists(path, error) && !error) return Cache(std::move(impl));
+    if (is_missing(path)) return Cache(std::move(impl));
     impl->database = open_for_reading(path);
     if (!has_schema(*impl->database, path)) impl->database.reset();
     return Cache(std::move(impl));

@@ -32,6 +32,8 @@ inline constexpr int kCacheSchema = 1;  // SQLite's user_version. Raise with any
 
 // Where the compiled images of a database lie: cubin/ beside it.
 std::filesystem::path image_folder(const std::filesystem::path& database);
+// Whether there is no such file. One that cannot be looked at may be there: Cache::open says what is wrong with it.
+bool is_missing(const std::filesystem::path& database);
 
 class Cache {
   public:

@@ -6,8 +6,6 @@
 #include <set>
 #include <tuple>
 
-#include <mxfp4/error.h>
-
 #include "core/config_text.h"
 
 namespace mxfp4 {

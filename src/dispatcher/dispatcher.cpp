@@ -139,8 +139,7 @@ struct Dispatcher::Impl {
     static std::vector<Winner> read_winners(const DispatcherOptions& options, LogOnce& log) {
         if (options.cache.empty()) return {};
         const std::string name = options.cache.string();
-        // A path that cannot be looked at is Cache::open's to refuse.
-        if (std::error_code error; !std::filesystem::exists(options.cache, error) && !error) {
+        if (is_missing(options.cache)) {
             log(LogLevel::info, fmt::format("there is no tuning database '{}': every choice is a fallback", name));
             return {};
         }

@@ -89,7 +89,7 @@ int explain(Tool& tool, Arguments& arguments) {
     const ProblemShape shape = shape_of(arguments);
     const Path path = arguments.device.database();
     std::vector<Winner> winners;
-    if (std::error_code error; !std::filesystem::exists(path, error) && !error)
+    if (is_missing(path))
         tool.say(fmt::format("there is no tuning database '{}'", path.string()));
     else
         winners = winners_of(tool, path);

@@ -8,7 +8,7 @@
 namespace mxfp4::cache_tool {
 
 void require_there(const Path& path) {
-    if (std::error_code error; !std::filesystem::exists(path, error) && !error)
+    if (is_missing(path))
         throw Error(ErrorCode::cache, fmt::format("there is no tuning database '{}'", path.string()),
                     {"", "", "mxfp4-tune makes one; --db names another"});
 }

@@ -16,6 +16,7 @@
 #include "pack/safetensors.h"
 #include "tools/device_arguments.h"
 #include "tools/tool.h"
+#include "tools/weights_argument.h"
 #include "weights.h"
 
 using namespace mxfp4;
@@ -24,19 +25,6 @@ namespace {
 
 [[noreturn]] void refuse(const std::string& message, const std::string& value, const std::string& limit) {
     throw Error(ErrorCode::bad_file, message, {value, limit, ""});
-}
-
-struct WeightsArgument {
-    std::string file;
-    std::optional<std::string> name;  // none: the only one that the file has
-};
-
-// PACKED or PACKED:P. The colon splits only where no file has the whole name.
-WeightsArgument split_name(const std::string& argument) {
-    const auto colon = argument.rfind(':');
-    std::error_code ignored;
-    if (colon == std::string::npos || std::filesystem::exists(argument, ignored)) return {argument, {}};
-    return {argument.substr(0, colon), argument.substr(colon + 1)};
 }
 
 PackedView find_weights(const PackedFile& file, const WeightsArgument& wanted) {
@@ -226,7 +214,7 @@ int main(int argc, char** argv) {
     return tool.run(argc, argv, [&] {
         std::optional<KernelConfig> config;
         if (!config_text.empty()) config = from_arguments([&] { return parse_config(config_text); });
-        const WeightsArgument wanted = split_name(weights);
+        const WeightsArgument wanted = parse_weights_argument(weights);
         refuse_overwriting(output_path, {wanted.file, input_path});
         const PackedFile packed_file = PackedFile::open(wanted.file);
         const PackedView packed = find_weights(packed_file, wanted);

@@ -10,6 +10,7 @@
 #include "contract/config.h"
 #include "core/config_text.h"
 #include "tools/layout_arguments.h"
+#include "tools/weights_argument.h"
 
 namespace mxfp4 {
 namespace {
@@ -118,14 +119,10 @@ SelectionArguments::SelectionArguments(Tool& tool) {
 void SelectionArguments::add_file(Selection& selection) const {
     if (layout_option_->count() > 0 || num_warps_)
         throw UsageError("--layout and --num-warps are what the file of --weights says");
-    std::filesystem::path path = weights_;
-    std::string only;
-    const auto colon = weights_.rfind(':');
-    if (colon != std::string::npos && !std::filesystem::exists(path)) {
-        path = weights_.substr(0, colon);
-        only = weights_.substr(colon + 1);
-    }
+    const WeightsArgument wanted = parse_weights_argument(weights_);
+    const std::filesystem::path path = wanted.file;
     const PackedFile file = PackedFile::open(path);
+    const std::string only = wanted.name.value_or("");
     const std::vector<std::string> names = only.empty() ? file.names() : std::vector<std::string>{only};
     for (const std::string& name : names) {
         const WeightsInfo& info = file[name].info;
