@@ -87,6 +87,11 @@ struct Ring {
     __device__ u32 w(u32 stage, int slab, int chunk) const { return stage + at(&first()->w[slab][chunk]); }
     __device__ u32 scales(u32 stage, int slab, int chunk) const { return stage + at(&first()->scales[slab][chunk]); }
     __device__ u32 grids_ended() const { return at(&somewhere()->grids_ended); }
+    // The producer's, until it has compared them; consumers store tiles from there, later.
+    __device__ u32 kept_groups() const {
+        static_assert(Scheduler<kConfig>::kKeptBytes <= kStoreTileBytes);
+        return at(&somewhere()->store);
+    }
     __device__ u32 item(int warp) const { return at(&somewhere()->item[warp]); }
 
     // The second warp's: the first is looking for its item meanwhile. All threads of the block wait_until_made() once, before they use it.

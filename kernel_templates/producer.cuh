@@ -41,7 +41,7 @@ class Producer {
         int early_stages = 0;
 #pragma unroll 1
         for (bool known = false; !known;) {
-            Scheduler<kConfig> scheduler(arguments_);
+            Scheduler<kConfig> scheduler(arguments_, in_earnest ? 0 : ring_.kept_groups());
             known = true;
             for (bool more = true; more;) {
                 Work work = Work::none();

@@ -48,9 +48,19 @@ __device__ inline float scale_of_expert(const MatmulArguments& a, int expert) {
 
 template <KernelConfig kConfig>
 class Scheduler {
+    // Where products take the time, a tile takes longer the more rows it has: the last wave, which not all blocks have a part in, is
+    // to be of small ones. Where reading weights does, all take the same.
+    static constexpr bool kLargestFirst = is_wgmma(kConfig.variant) && kConfig.block_m >= 64;
+    // Groups that can be compared with what they were. All that 120b has, where there are few tokens and a trip to memory is felt.
+    static constexpr int kMostKept = kConfig.block_m <= 16 ? 128 : 32;
+
   public:
-    __device__ explicit Scheduler(const MatmulArguments& arguments)
+    static constexpr u32 kKeptBytes = kMostKept * sizeof(ptx::Word4);
+
+    // kept: where in shared memory the groups are kept until unchanged() is asked, kKeptBytes; 0: nowhere.
+    __device__ explicit Scheduler(const MatmulArguments& arguments, u32 kept = 0)
         : arguments_(arguments),
+          kept_(kLargestFirst || (kConfig.split_k != 1 && arguments.groups > 32) ? 0 : kept),
           chunks_(int(ceil_div(arguments.k, kChunkK))),
           tiles_n_(int(ceil_div(arguments.n, kConfig.block_n))),
           tall_tiles_n_(int(ceil_div(arguments.n, outputs_of_tall_tile(kConfig)))),
@@ -118,17 +128,39 @@ class Scheduler {
     struct RawGroup {
         int begin = 0, end = 0, id = -1;
     };
-    // The groups as memory has them now, a lane its own, for unchanged(). Nothing is done with them here: until then they are on their way.
-    __device__ RawGroup read_again() const { return can_compare() ? read_group(ptx::lane_id()) : RawGroup(); }
-    // Whether they are those that this was made from; false also where nobody can tell without making it again.
-    __device__ bool unchanged(const RawGroup& raw) const {
-        if (!can_compare()) return false;
-        const Group now = checked(raw);
-        return __ballot_sync(~0u, now.row_begin == group_.row_begin && now.rows == group_.rows && now.expert == group_.expert) == ~0u;
+    // A lane's of those that are kept: lane, lane + 32, ...
+    struct RawGroups {
+        RawGroup of[kMostKept / 32];
+    };
+    // The kept groups as memory has them now, for unchanged(). Nothing is done with them here: until then they are on their way.
+    __device__ RawGroups read_again() const {
+        RawGroups now;
+        for_kept([&](int i) { now.of[i] = read_group(32 * i); });
+        return now;
+    }
+    // Whether these are all that was gone by so far, and what it was then; false also where nobody can tell. From here on none is kept.
+    __device__ bool unchanged(const RawGroups& now) {
+        u32 changed = kept_ == 0 || base_ >= kMostKept;
+        for_kept([&](int i) { changed |= difference(now.of[i], ptx::load_shared16(kept_at(32 * i))); });
+        kept_ = 0;
+        return __ballot_sync(~0u, changed != 0) == 0;
     }
 
   private:
-    __device__ bool can_compare() const { return !kLargestFirst && arguments_.groups <= 32; }
+    template <class Body>
+    __device__ void for_kept(Body&& body) const {
+        if (kept_ == 0) return;
+#pragma unroll
+        for (int i = 0; i < kMostKept / 32; ++i)
+            if (32 * i <= base_) body(i);
+    }
+    __device__ u32 kept_at(int base) const { return kept_ + (base + ptx::lane_id()) * sizeof(ptx::Word4); }
+    __device__ static ptx::Word4 word(const RawGroup& raw) { return {u32(raw.begin), u32(raw.end), u32(raw.id), 0}; }
+    // 0 where there is none.
+    __device__ static u32 difference(const RawGroup& raw, const ptx::Word4& kept) {
+        const auto now = word(raw);
+        return (now.x ^ kept.x) | (now.y ^ kept.y) | (now.z ^ kept.z);
+    }
     // Blocks of a cluster have the same tiles, but for their outputs or their rows.
     __device__ static int cluster() { return int(blockIdx.x) / kConfig.cluster; }
     __device__ static int clusters() { return int(gridDim.x) / kConfig.cluster; }
@@ -141,8 +173,9 @@ class Scheduler {
     };
     // From L2: L1 may have what was there before the grids before ended. The expert's id is read beside the offsets, not after them: at
     // few rows each trip to memory is felt.
-    __device__ RawGroup read_group(int i) const {
+    __device__ RawGroup read_group(int base) const {
         RawGroup raw;
+        const int i = base + ptx::lane_id();
         if (i >= arguments_.groups) return raw;
         raw.id = arguments_.expert_ids ? __ldcg(arguments_.expert_ids + i) : i;
         raw.begin = __ldcg(arguments_.expert_offsets + i);
@@ -177,7 +210,9 @@ class Scheduler {
     // Lane l holds group base + l: its expert, its rows, its tiles of rows, and the tiles of the lanes up to it.
     __device__ void load_groups(int base) {
         base_ = base;
-        group_ = checked(read_group(base + ptx::lane_id()));
+        const RawGroup raw = read_group(base);
+        if (kept_ != 0 && base < kMostKept) ptx::store_shared16(kept_at(base), word(raw));
+        group_ = checked(raw);
         if (kLargestFirst && arguments_.groups <= 32) sort_groups();
         tiles_m_ = tiles_for(group_.rows);
         tiles_up_to_ = tiles_of(tiles_m_);
@@ -271,11 +306,8 @@ class Scheduler {
         return {.m = tile - pair * tiles_m, .n = pair * 2 + ptx::cluster_rank(), .tiles_m = tiles_m, .shares_x = true};
     }
 
-    // Where products take the time, a tile takes longer the more rows it has: the last wave, which not all blocks have a part in, is
-    // to be of small ones. Where reading weights does, all take the same.
-    static constexpr bool kLargestFirst = is_wgmma(kConfig.variant) && kConfig.block_m >= 64;
-
     const MatmulArguments& arguments_;
+    u32 kept_;
     int chunks_, tiles_n_, tall_tiles_n_;
     bool backwards_ = true;
     int range_, ranges_ = 0, steps_ = 0, step_ = 0, range_end_ = 0;  // steps: 64-k chunks of tiles, in order

@@ -55,11 +55,9 @@ TEST_CASE("groups that the grids before still change", "[wgmma_rs]") {
         EmulatedBackend backend;
         backend.device_limits.sm_count = 3;
         const KernelPtr kernel = backend.load(instance);
-        for (int i = 0; i < 3; ++i) {
-            const RandomProblem problem(random, instance.format, 4, between(random, 1, 320), 32 * between(random, 1, 16), 40, 6);
+        const auto check = [&](const RandomProblem& problem, const std::vector<i32>& before) {
             DeviceRun device(backend, problem.c);
             const std::vector<i32>& offsets = problem.c.routing.offsets;
-            const std::vector<i32> before = other_offsets(random, problem.c.routing, problem.c.rows);
             backend.grids_before = [&](bool ended) { std::ranges::copy(ended ? offsets : before, device.offsets()); };
             for (int run = 0; run < 3; ++run) {
                 INFO(describe(problem.c, instance.config) << ", run " << run);
@@ -67,7 +65,13 @@ TEST_CASE("groups that the grids before still change", "[wgmma_rs]") {
                 backend.seed = random();
                 CHECK(judge(device.run(*kernel), problem.want, offsets) == "");
             }
+        };
+        for (int i = 0; i < 3; ++i) {
+            const RandomProblem problem(random, instance.format, 4, between(random, 1, 320), 32 * between(random, 1, 16), 40, 6);
+            check(problem, other_offsets(random, problem.c.routing, problem.c.rows));
         }
+        for (const FarGroups& groups : kFarGroups)
+            check(RandomProblem(random, instance.format, 2, 64, 256, groups.routing()), FarGroups::offsets(groups.before));
     }
 }
 

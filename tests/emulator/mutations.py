@@ -42,6 +42,15 @@ MUTATIONS = {
     ("producer.cuh", "known = «scheduler.unchanged(groups)»;"): {
         "the groups are taken for what they were": "true",
     },
+    ("scheduler.cuh", "if («32 * i <= base_») body(i);"): {
+        "the first 32 groups alone are compared with what they were": "i == 0",
+    },
+    ("scheduler.cuh", "changed = «kept_ == 0 || base_ >= kMostKept»;"): {
+        "groups that are not kept are taken for what they were": "kept_ == 0",
+    },
+    ("scheduler.cuh", "kLargestFirst || «(kConfig.split_k != 1 && arguments.groups > 32)» ?"): {
+        "of all groups that were counted the first alone are compared": "false",
+    },
     ("producer.cuh", "mbarrier_arrive_expect_tx(ring_.full(stage), «weights_.bytes(work)»"): {
         "16 bytes too few are announced": "weights_.bytes(work) - 16",
         "16 bytes too many are announced": "weights_.bytes(work) + 16",

@@ -37,15 +37,13 @@ inline int cluster_rank() { return Block::current().rank(); }
 
 inline void mbarrier_init(u32 barrier, int arrivals) { Block::current().mbarrier_init(barrier, arrivals); }
 inline void fence_mbarrier_init() {}
-// At a barrier of that block of the cluster, which may end while this thread is overtaken.
-inline void mbarrier_arrive_in(int rank, u32 barrier) {
+inline void mbarrier_arrive(u32 barrier) {
     Block& block = Block::current();
     block.maybe_yield();
     block.shared().at_barrier(block.thread());
-    block.cluster().block(rank).mbarrier_arrive(barrier);
+    block.mbarrier_arrive(barrier);
     block.maybe_yield();
 }
-inline void mbarrier_arrive(u32 barrier) { mbarrier_arrive_in(cluster_rank(), barrier); }
 inline void mbarrier_arrive_expect_tx(u32 barrier, u32 bytes) {
     Block::current().mbarrier_expect(barrier, bytes);
     mbarrier_arrive(barrier);
@@ -53,8 +51,23 @@ inline void mbarrier_arrive_expect_tx(u32 barrier, u32 bytes) {
 inline void mbarrier_arrive_if(bool condition, u32 barrier) {
     if (condition) mbarrier_arrive(barrier);
 }
+// One instruction of a warp: its lanes arrive at once, each in the block that it names.
 inline void mbarrier_arrive_in_cluster_if(bool condition, u32 barrier, int rank) {
-    if (condition) mbarrier_arrive_in(rank, barrier);
+    struct Arrival {
+        bool condition;
+        u32 barrier;
+        int rank;
+    } mine{condition, barrier, rank};
+    Block::current().maybe_yield();
+    Block::current().meet("mbarrier.arrive", &mine, [](Block& block, void* const* lanes) {
+        for (int lane = 0; lane < 32; ++lane) {
+            const auto& [condition, barrier, rank] = *static_cast<const Arrival*>(lanes[lane]);
+            if (!condition) continue;
+            block.shared().at_barrier(block.thread() / 32 * 32 + lane);
+            block.cluster().block(rank).mbarrier_arrive(barrier);
+        }
+    });
+    Block::current().maybe_yield();
 }
 inline bool mbarrier_try_wait(u32 barrier, u32 parity) { return Block::current().mbarrier_wait_once(barrier, parity); }
 inline bool mbarrier_try_wait(u32 barrier, u32 parity, u32) { return Block::current().mbarrier_look(barrier, parity); }

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
 #include <random>
 #include <string>
 #include <vector>
@@ -74,6 +75,30 @@ inline std::vector<i32> other_offsets(Random& random, const Routing& routing, i6
     std::sort(offsets.begin(), offsets.end());
     return offsets;
 }
+
+// What a few of many groups have of rows, and had before: {group: rows}.
+struct FarGroups {
+    std::map<int, int> rows, before;
+    static constexpr int kGroups = 200;
+
+    Routing routing() const { return {offsets(rows), ids()}; }
+    static std::vector<i32> offsets(const std::map<int, int>& rows) {
+        std::vector<i32> all{0};
+        for (int g = 0; g < kGroups; ++g) all.push_back(all.back() + (rows.contains(g) ? rows.at(g) : 0));
+        return all;
+    }
+    static std::vector<i32> ids() {
+        std::vector<i32> all;
+        for (int g = 0; g < kGroups; ++g) all.push_back(g % 2);
+        return all;
+    }
+};
+// A wgmma_rs producer keeps 32 or 128 of the groups that it has gone by, and compares them once the grids before have ended.
+inline const FarGroups kFarGroups[] = {
+    {{{5, 3}, {70, 2}}, {{5, 3}, {91, 2}}},           // the first 32 are what they were
+    {{{151, 4}}, {{140, 4}}},                         // the first 128 are
+    {{{5, 3}, {70, 2}}, {{5, 3}, {70, 1}, {71, 1}}},  // ... and the rows of the first, but there is a tile less
+};
 
 // A y matrix between guard zones, poisoned.
 struct PoisonedRows {
