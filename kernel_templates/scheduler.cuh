@@ -140,7 +140,7 @@ class Scheduler {
     }
     // Whether these are all that was gone by so far, and what it was then; false also where nobody can tell. From here on none is kept.
     __device__ bool unchanged(const RawGroups& now) {
-        if constexpr (kLargestFirst) return false;
+        if constexpr (kLargestFirst) return false;  // none ever is: no vote on nothing
         u32 changed = kept_ == 0 || base_ >= kMostKept;
         for_kept([&](int i) { changed |= difference(now.of[i], ptx::load_shared16(kept_at(32 * i))); });
         kept_ = 0;

@@ -43,7 +43,7 @@ std::string first_trouble(int problems) {
             Random random{1};
             EmulatedBackend backend;
             backend.device_limits.sm_count = 2;
-            const RandomProblem problem(random, instance.format, 2, 64, 256, groups.routing());
+            const RandomProblem problem(random, instance.format, groups);
             if (std::string found = trouble(backend, random, problem, instance, FarGroups::offsets(groups.before)); !found.empty())
                 return "far groups, " + found;
         }

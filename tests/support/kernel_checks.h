@@ -40,13 +40,12 @@ struct RandomProblem {
         shift = random() % 3 ? 0 : between(random, 1, 7);
         want = c.reference();
     }
-    // Of these groups, x aligned.
-    RandomProblem(Random& random, const WeightsFormat& format, i64 experts, i64 n, i64 k, const Routing& routing)
-        : checkpoint(checkpoint_of(random, format.scale_class, experts, n, k)),
-          c{checkpoint, pack_by_maps(checkpoint, format), routing, routing.offsets.back(), k, n, {}},
+    // Of these groups; x is aligned.
+    RandomProblem(Random& random, const WeightsFormat& format, const FarGroups& groups)
+        : checkpoint(checkpoint_of(random, format.scale_class, FarGroups::kExperts, 64, 256)),
+          c{checkpoint, pack_by_maps(checkpoint, format), groups.routing(), groups.routing().offsets.back(), 256, 64, {}},
           shift(0) {
-        c.named_ids = true;
-        c.x = random_bf16(random, std::size_t(c.rows * k));
+        c.x = random_bf16(random, std::size_t(c.rows * c.x_stride));
         want = c.reference();
     }
     RandomProblem(const RandomProblem&) = delete;  // c refers to checkpoint

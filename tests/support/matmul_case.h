@@ -79,7 +79,7 @@ inline std::vector<i32> other_offsets(Random& random, const Routing& routing, i6
 // What a few of many groups have of rows, and had before: {group: rows}.
 struct FarGroups {
     std::map<int, int> rows, before;
-    static constexpr int kGroups = 200;
+    static constexpr int kGroups = 200, kExperts = 2;
 
     Routing routing() const { return {offsets(rows), ids()}; }
     static std::vector<i32> offsets(const std::map<int, int>& rows) {
@@ -89,7 +89,7 @@ struct FarGroups {
     }
     static std::vector<i32> ids() {
         std::vector<i32> all;
-        for (int g = 0; g < kGroups; ++g) all.push_back(g % 2);
+        for (int g = 0; g < kGroups; ++g) all.push_back(g % kExperts);
         return all;
     }
 };
@@ -97,7 +97,7 @@ struct FarGroups {
 inline const FarGroups kFarGroups[] = {
     {{{5, 3}, {70, 2}}, {{5, 3}, {91, 2}}},           // the first 32 are what they were
     {{{151, 4}}, {{140, 4}}},                         // the first 128 are
-    {{{5, 3}, {70, 2}}, {{5, 3}, {70, 1}, {71, 1}}},  // ... and the rows of the first, but there is a tile less
+    {{{5, 3}, {70, 2}}, {{5, 3}, {70, 1}, {71, 1}}},  // the first 32 are, but in all there was a tile more
 };
 
 // A y matrix between guard zones, poisoned.
